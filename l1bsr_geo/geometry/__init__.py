@@ -1,0 +1,1 @@
+"""Where a pixel is on the ground: sensor models, pixel grids, heights (no files, no torch)."""

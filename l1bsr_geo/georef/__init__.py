@@ -1,0 +1,1 @@
+"""Sensor geometry to a map raster on disk."""

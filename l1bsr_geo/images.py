@@ -1,0 +1,232 @@
+"""Pixels with their geometry: what readers give, tiling asks, and outputs are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from l1bsr_geo.geometry.grid import GeoGrid, Window
+
+
+@runtime_checkable
+class PixelSource(Protocol):
+    """One band on disk, read by windows. Picklable: it holds paths, not open files."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)``."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type on disk."""
+        ...
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """The pixels of a window that lies inside the image, (height, width)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a restorer is given of one window.
+
+    Attributes:
+        pixels: (T, C, H, W) float32 [DN, zero means no light], anything where not ``valid``.
+        valid: (T, C, H, W) bool; False where the product has no data.
+        flow: (T, C, 2, H, W) float32 [px] or None: pixel p of the reference reads band c of frame t
+            at p + flow(p), components (dx, dy).
+    """
+
+    pixels: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+    flow: npt.NDArray[np.float32] | None = None
+
+
+@runtime_checkable
+class Scene(Protocol):
+    """All that tiling asks of an input. Picklable."""
+
+    @property
+    def grid(self) -> GeoGrid:
+        """The reference grid; every view is read on it."""
+        ...
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names, in the order of axis C."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the pixels on disk."""
+        ...
+
+    @property
+    def add_offset(self) -> tuple[float, ...]:
+        """Per band, what was added to the DN on disk to make zero mean no light."""
+        ...
+
+    @property
+    def nodata(self) -> float | None:
+        """The value on disk that means no data."""
+        ...
+
+    def read(self, window: Window) -> Views:
+        """The views of a window inside ``grid``."""
+        ...
+
+
+@dataclass(frozen=True)
+class GeoImage:
+    """An image and where it is; what every step takes and gives.
+
+    Attributes:
+        pixels: (band, y, x), usually dask-backed; ``band`` holds names; ``attrs`` describe.
+        grid: its geometry; ``grid.shape`` equals the last two axes.
+        valid: (y, x) bool, aligned with ``pixels``, or None where every pixel is valid.
+    """
+
+    pixels: xr.DataArray
+    grid: GeoGrid
+    valid: xr.DataArray | None = None
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names in order."""
+        return tuple(str(b) for b in self.pixels.coords["band"].values)
+
+
+@dataclass(frozen=True)
+class BandStack:
+    """Bands of one acquisition, each on its own grid, unread.
+
+    Attributes:
+        sources: band name to pixels on disk, in the order asked for.
+        grids: band name to geometry.
+        reference: the band that results are aligned to.
+        add_offset: band name to what must be added to DN on disk so that zero means no light.
+        nodata: the value on disk that means no data, or None.
+        saturated: the value on disk that means saturated, or None.
+        attrs: product facts (product, platform, time, angles, wavelengths, noise model ...).
+    """
+
+    sources: Mapping[str, PixelSource]
+    grids: Mapping[str, GeoGrid]
+    reference: str
+    add_offset: Mapping[str, float] = field(default_factory=dict)
+    nodata: float | None = None
+    saturated: float | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names in order."""
+        return tuple(self.sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorCrop(BandStack):
+    """A stretch of one Sentinel-2 detector's strip.
+
+    Attributes:
+        detector: 1 to 12.
+        first_line: row of the detector strip (10 m lines, 0-based) that is the crop's first.
+    """
+
+    detector: int
+    first_line: int = 0
+
+
+@dataclass(frozen=True)
+class DetectorOverlap:
+    """The same ground in two neighbouring detectors."""
+
+    left: DetectorCrop
+    right: DetectorCrop
+
+
+@dataclass(frozen=True)
+class FlowField:
+    """A smooth flow of every band to the reference, sampled at nodes of the reference grid.
+
+    Attributes:
+        nodes: (C, 2, rows, columns) float32 [px], (dx, dy): reference pixel p reads band c at
+            p + flow(p).
+        step: node spacing [px].
+        origin: ``(x, y)`` of the first node, in pixel coordinates of the reference grid.
+    """
+
+    nodes: npt.NDArray[np.float32]
+    step: float
+    origin: tuple[float, float] = (0.0, 0.0)
+
+    def read(self, window: Window) -> npt.NDArray[np.float32]:
+        """The flow at every pixel centre of a window, (C, 2, height, width), bilinear."""
+        x = (np.arange(window.width) + window.col_off + 0.5 - self.origin[0]) / self.step
+        y = (np.arange(window.height) + window.row_off + 0.5 - self.origin[1]) / self.step
+        rows, cols = self.nodes.shape[-2:]
+        return _lerp(_lerp(self.nodes, y, rows, -2), x, cols, -1)
+
+
+def _lerp(
+    values: npt.NDArray[np.float32], at: npt.NDArray[np.float64], count: int, axis: int
+) -> npt.NDArray[np.float32]:
+    at = np.clip(at, 0, count - 1)
+    i = np.minimum(at.astype(np.intp), max(count - 2, 0))
+    shape = (-1, 1) if axis == -2 else (-1,)
+    w = (at - i).astype(np.float32).reshape(shape)
+    return np.take(values, i, axis) * (1 - w) + np.take(
+        values, np.minimum(i + 1, count - 1), axis
+    ) * w
+
+
+@dataclass(frozen=True)
+class BandScene:
+    """A BandStack as tiling reads it: one frame, zero-based DN, masks, flow to the reference.
+
+    Attributes:
+        stack: the bands.
+        flow: motion of every band to the reference band, or None where nothing is known.
+    """
+
+    stack: BandStack
+    flow: FlowField | None = None
+
+    @property
+    def grid(self) -> GeoGrid:
+        """The reference band's grid."""
+        return self.stack.grids[self.stack.reference]
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names in order."""
+        return self.stack.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type on disk of the reference band."""
+        return self.stack.sources[self.stack.reference].dtype
+
+    @property
+    def add_offset(self) -> tuple[float, ...]:
+        """Per band, what ``read`` adds to the DN on disk."""
+        return tuple(self.stack.add_offset.get(b, 0.0) for b in self.bands)
+
+    @property
+    def nodata(self) -> float | None:
+        """The value on disk that means no data."""
+        return self.stack.nodata
+
+    def read(self, window: Window) -> Views:
+        """The bands of a window, zero-based, with masks and flow."""
+        raw = np.stack([self.stack.sources[b].read(window) for b in self.bands])
+        valid = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, bool)
+        if self.nodata is not None:
+            valid &= raw != self.nodata
+        offset = np.asarray(self.add_offset, np.float32)[:, None, None]
+        flow = None if self.flow is None else self.flow.read(window)[None]
+        return Views((raw.astype(np.float32) + offset)[None], valid[None], flow)

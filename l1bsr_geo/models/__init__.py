@@ -1,0 +1,1 @@
+"""Networks and classical restorers, one file per paper; the registry that names them."""

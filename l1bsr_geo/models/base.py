@@ -1,0 +1,67 @@
+"""The contract of everything that restores: networks and classical methods alike.
+
+Restoring is one shape: views (B, T, C, H, W) in, one image (B, C, sH, sW) out.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from l1bsr_geo.geometry.grid import Aligned
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the rest of the package must know to run a restorer.
+
+    Attributes:
+        name: registry name, a paper's name where there is one.
+        bands: the bands it takes, in order; None where any number will do.
+        frames: least and most views.
+        scale: fine pixels to a pixel, per axis.
+        aligned: which fine pixel sits where (GeoGrid.zoom).
+        halo: pixels of context around a tile that the result depends on, kernel and motion
+            together, beyond which it is finite; checked against an impulse probe.
+        gain: DN per unit of the restorer's input (it sees DN / gain and returns result / gain).
+        flow: whether it takes the motion of every view to the reference.
+        multiple: height and width of the input must be multiples of this.
+        scene_statistics: whether it pools over the whole image (channel attention), so that tiles
+            agree only when the pooled statistics are taken once per scene.
+        source: paper and place.
+    """
+
+    name: str
+    bands: tuple[str, ...] | None = None
+    frames: tuple[int, int] = (1, 1)
+    scale: int = 2
+    aligned: Aligned = "corner"
+    halo: int = 0
+    gain: float = 1.0
+    flow: bool = False
+    multiple: int = 1
+    scene_statistics: bool = False
+    source: str = ""
+
+
+@runtime_checkable
+class Restorer(Protocol):
+    """A callable with a spec; a torch.nn.Module is the usual one."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it takes and gives."""
+        ...
+
+    def __call__(self, views: torch.Tensor, flow: torch.Tensor | None = None) -> torch.Tensor:
+        """Restore.
+
+        Args:
+            views: (B, T, C, H, W) [DN / spec.gain].
+            flow: (B, T, C, 2, H, W) [px] where ``spec.flow``: reference pixel p reads view (t, c)
+                at p + flow(p).
+
+        Returns:
+            (B, C, scale * H, scale * W) [DN / spec.gain].
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Products on disk to images; every convention is converted here, once."""

@@ -1,0 +1,1 @@
+"""Alignment: bands of a detector to its reference band."""

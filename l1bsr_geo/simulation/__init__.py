@@ -1,0 +1,1 @@
+"""Products and scenes with known truth, for demonstrations, tests and training."""

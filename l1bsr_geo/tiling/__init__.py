@@ -1,0 +1,1 @@
+"""Large scenes in tiles: the plan and its lazy execution."""
