@@ -1,0 +1,410 @@
+"""The Sentinel-2 instrument model of a product: DATASTRIP xml and GIPP files to Sentinel2Model."""
+
+import gzip
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+import numpy as np
+from defusedxml.common import DefusedXmlException
+
+from l1bsr_geo.errors import BadInputError, GeometryWarning, MissingInputError
+from l1bsr_geo.geometry.model import FloatArray
+from l1bsr_geo.geometry.msi_figures import (
+    SpacecraftModel,
+    ViewingDirectionsFile,
+    choose_version,
+    creation,
+    directions_apart,
+    frames_apart,
+    spacecraft_models,
+    viewing_directions,
+)
+from l1bsr_geo.geometry.sentinel2 import (
+    EarthOrientation,
+    Sentinel2Model,
+    ViewingDirections,
+    instrument_to_itrf,
+)
+
+BAND_IDS = (
+    *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
+    *("B8A", "B09", "B10", "B11", "B12"),
+)  # position = bandId in the metadata
+RESOLUTIONS = {b: 10 for b in ("B02", "B03", "B04", "B08")} | {
+    b: 20 for b in ("B05", "B06", "B07", "B8A", "B11", "B12")
+} | {b: 60 for b in ("B01", "B09", "B10")}
+SWIR = frozenset({"B10", "B11", "B12"})
+_GPS_EPOCH = datetime(1980, 1, 6, tzinfo=UTC)
+_MARGIN = 120.0  # [s] of orbit and attitude kept around the strip; GPS-B points can be years off
+
+
+@dataclass(frozen=True, eq=False)
+class DatastripGeometry:
+    """What the DATASTRIP xml says of the geometry; times are GPS seconds since 1980-01-06.
+
+    Attributes:
+        name: file the numbers come from.
+        platform: "S2A" ...
+        first_line_time: (band, detector) -> start of the strip's first line.
+        line_period: seconds to a 10 m line.
+        tdi: band -> TDI configuration.
+        gipp: names of the GIPP files that the product was made with.
+        earth: Earth orientation.
+        rotation: (3, n) refined rotation about x, y, z [rad, rad/s ...] around ``centre_time``.
+        homothety: refined homothety along z, lowest power first.
+        centre_time: middle of the strip.
+        attitude_time: (N,).
+        attitude: (N, 4) satellite to EME2000, x y z w.
+        orbit_time: (M,).
+        orbit_position: (M, 3) ITRF [m].
+        orbit_velocity: (M, 3) ITRF [m/s].
+    """
+
+    name: str
+    platform: str
+    first_line_time: dict[tuple[str, int], float]
+    line_period: float
+    tdi: dict[str, str]
+    gipp: frozenset[str]
+    earth: EarthOrientation
+    rotation: FloatArray
+    homothety: FloatArray
+    centre_time: float
+    attitude_time: FloatArray = field(repr=False)
+    attitude: FloatArray = field(repr=False)
+    orbit_time: FloatArray = field(repr=False)
+    orbit_position: FloatArray = field(repr=False)
+    orbit_velocity: FloatArray = field(repr=False)
+
+
+def build_instrument_model(
+    datastrip: DatastripGeometry,
+    detector: int,
+    band: str,
+    columns: int | None = None,
+    gipp: Path | None = None,
+) -> Sentinel2Model:
+    """The model of one band of one detector.
+
+    Args:
+        datastrip: parsed metadata.
+        detector: 1 to 12.
+        band: "B02" ...
+        columns: columns of the band's images where they are not one per viewing direction
+            (60 m bands of old products are not binned across track).
+        gipp: folder of GIPP files to use before the shipped figures.
+
+    Raises:
+        MissingInputError: when the datastrip has no time stamp of that band and detector.
+    """
+    key = (band, detector)
+    if key not in datastrip.first_line_time:
+        have = sorted({d for b, d in datastrip.first_line_time if b == band})
+        raise MissingInputError(
+            f"{datastrip.name}: no time stamp of band {band}, detector {detector}; found "
+            f"detectors {have or 'none'} of that band; choose one of them"
+        )
+    directions = _directions(datastrip, detector, band, gipp)
+    spacecraft = _spacecraft(datastrip, gipp)
+    time = datastrip.attitude_time
+    powers = (time - datastrip.centre_time)[:, None] ** np.arange(datastrip.rotation.shape[1])
+    angles = -spacecraft.piloting_to_msi - powers @ datastrip.rotation.T
+    plane = spacecraft.msi_to_focal_plane["SWIR" if band in SWIR else "VNIR"]
+    attitude = instrument_to_itrf(time, datastrip.attitude, angles, -plane, datastrip.earth)
+    epoch = float(np.floor(datastrip.centre_time))
+    return Sentinel2Model(
+        directions=directions,
+        columns=columns or len(directions.tan_x),
+        first_line_time=datastrip.first_line_time[key] - epoch,
+        line_period=datastrip.line_period * RESOLUTIONS[band] / 10,
+        z_scale=1.0 + float(datastrip.homothety[0]),
+        attitude_time=time - epoch,
+        attitude=attitude,
+        orbit_time=datastrip.orbit_time - epoch,
+        orbit_position=datastrip.orbit_position,
+        orbit_velocity=datastrip.orbit_velocity,
+        epoch=epoch,
+    )
+
+
+@lru_cache(maxsize=4)
+def parse_datastrip_geometry(xml: bytes, name: str) -> DatastripGeometry:
+    """Read the geometry out of a DATASTRIP xml.
+
+    Raises:
+        BadInputError: when it is no L1B datastrip, or lacks attitude, orbit or time stamps.
+    """
+    root = parse_xml(xml, name)
+    kind = root.tag.rsplit("}", 1)[-1]
+    if kind != "Level-1B_DataStrip_ID":
+        raise BadInputError(
+            f"{name}: found a document of kind {kind}, expected Level-1B_DataStrip_ID; "
+            "give a Sentinel-2 L1B product"
+        )
+    start, stop = (
+        _utc_seconds(_text(root, f".//DATASTRIP_SENSING_{w}", name)) for w in ("START", "STOP")
+    )
+    bulletin = _element(root, ".//IERS_Bulletin", name)
+    earth = EarthOrientation(
+        float(_text(bulletin, "GPS_TIME_UTC", name)),
+        float(_text(bulletin, "UT1_UTC", name)),
+        float(_text(bulletin, "POLE_U_ANGLE", name)),
+        float(_text(bulletin, "POLE_V_ANGLE", name)),
+    )
+    centre = (start + stop) / 2 + earth.gps_minus_utc
+    around = (start + earth.gps_minus_utc - _MARGIN, stop + earth.gps_minus_utc + _MARGIN)
+    attitude_time, attitude = _samples(
+        root, ".//Corrected_Attitudes/Values", ("QUATERNION_VALUES",), around, name, "attitude"
+    )
+    orbit_time, orbit = _samples(
+        root, ".//GPS_Point", ("POSITION_VALUES", "VELOCITY_VALUES"), around, name, "orbit"
+    )
+    stamps = _element(root, ".//Time_Stamp", name)
+    rotation, homothety = _refining(root)
+    return DatastripGeometry(
+        name=name,
+        platform="S2" + _text(root, ".//SPACECRAFT_NAME", name)[-1],
+        first_line_time=_first_lines(stamps, name),
+        line_period=float(_text(stamps, "LINE_PERIOD", name)) * 1e-3,
+        tdi={
+            BAND_IDS[int(e.attrib["bandId"])]: (e.text or "").strip()
+            for e in root.iterfind(".//TDI_CONFIGURATION")
+        },
+        gipp=frozenset((e.text or "").strip() for e in root.iterfind(".//GIPP_FILENAME")),
+        earth=earth,
+        rotation=rotation,
+        homothety=homothety,
+        centre_time=centre,
+        attitude_time=attitude_time,
+        attitude=attitude,
+        orbit_time=orbit_time,
+        orbit_position=orbit[:, :3] * 1e-3,
+        orbit_velocity=orbit[:, 3:] * 1e-3,
+    )
+
+
+def parse_xml(xml: bytes, name: str) -> Element:
+    """The root element; entity bombs and broken files are refused in one line.
+
+    Raises:
+        BadInputError: when it is not xml, or declares entities.
+    """
+    try:
+        root: Element = defusedxml.ElementTree.fromstring(xml)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise BadInputError(
+            f"{name}: not readable as xml ({error}); expected Sentinel-2 metadata; "
+            "download the product again"
+        ) from None
+    return root
+
+
+def _refining(root: Element) -> tuple[FloatArray, FloatArray]:
+    """Rotation (3, n) [rad] and homothety of a refined product; zeros of one that is not."""
+    state = root.find(".//Refined_Corrections/MSI_State")
+    rows = []
+    for axis in "XYZ":
+        e = None if state is None else state.find(f"Rotation/{axis}/COEFFICIENTS")
+        rows.append([0.0] if e is None else [float(v) for v in (e.text or "0").split()])
+    rotation = np.zeros((3, max(map(len, rows))))
+    for row, values in zip(rotation, rows, strict=True):
+        row[: len(values)] = values
+    e = None if state is None else state.find("Homothety/Z/COEFFICIENTS")
+    homothety = [0.0] if e is None else [float(v) for v in (e.text or "0").split()]
+    return rotation, np.asarray(homothety)
+
+
+def _first_lines(stamps: Element, name: str) -> dict[tuple[str, int], float]:
+    """(band, detector) to the start of line 1; the stamp is the start of REFERENCE_LINE."""
+    period = float(_text(stamps, "LINE_PERIOD", name)) * 1e-3
+    times = {}
+    for e in stamps.iterfind("Band_Time_Stamp"):
+        band = BAND_IDS[int(e.attrib["bandId"])]
+        for d in e.iterfind("Detector"):
+            line = int(_text(d, "REFERENCE_LINE", name)) - 1
+            time = gps_seconds(_text(d, "GPS_TIME", name))
+            times[band, int(d.attrib["detectorId"])] = (
+                time - line * period * RESOLUTIONS[band] / 10
+            )
+    return times
+
+
+def _samples(
+    root: Element,
+    path: str,
+    values: Sequence[str],
+    around: tuple[float, float],
+    name: str,
+    what: str,
+) -> tuple[FloatArray, FloatArray]:
+    """Times (N,) and values (N, k) of a list, sorted, once each, within ``around``."""
+    rows = {}
+    for e in root.iterfind(path):
+        if (e.findtext("QUATERNION_VALIDITY") or "true").strip() != "true":
+            continue
+        time = gps_seconds(_text(e, "GPS_TIME", name))
+        if around[0] <= time <= around[1]:
+            rows[time] = [float(v) for tag in values for v in _text(e, tag, name).split()]
+    if len(rows) < 2:
+        raise BadInputError(
+            f"{name}: found {len(rows)} {what} samples around the sensing time, expected at least "
+            "2; the file is incomplete: download it again, or use --geometry footprint"
+        )
+    times = sorted(rows)
+    return np.asarray(times), np.asarray([rows[t] for t in times])
+
+
+def _directions(
+    datastrip: DatastripGeometry, detector: int, band: str, gipp: Path | None
+) -> ViewingDirections:
+    tdi = datastrip.tdi.get(band)
+    named = datastrip.gipp
+    if gipp is not None and (files := _gipp_files(gipp, datastrip.platform, "VIEDIR", band)):
+        path = _choose_path(files, named)
+        version = _read_viewing_directions(path)
+        if version.file not in named:
+            shipped, _ = choose_version(viewing_directions(datastrip.platform, band), named)
+            apart = _apart(version, shipped, detector, tdi)
+            _warn_version(datastrip.name, "viewing directions", version.file, shipped.file, apart)
+        return version.directions(detector, tdi)
+    versions = viewing_directions(datastrip.platform, band)
+    version, found = choose_version(versions, named)
+    if not found:
+        others = [v for v in versions if v is not version]
+        apart = max((_apart(version, v, detector, tdi) for v in others), default=None)
+        _warn_version(datastrip.name, "viewing directions", version.file, None, apart)
+    return version.directions(detector, tdi)
+
+
+def _spacecraft(datastrip: DatastripGeometry, gipp: Path | None) -> SpacecraftModel:
+    named = datastrip.gipp
+    if gipp is not None and (files := _gipp_files(gipp, datastrip.platform, "SPAMOD", "B00")):
+        version = _read_spacecraft_model(_choose_path(files, named))
+        if version.file not in named:
+            shipped, _ = choose_version(spacecraft_models(datastrip.platform), named)
+            apart = (frames_apart(version, shipped),) * 2
+            _warn_version(datastrip.name, "spacecraft model", version.file, shipped.file, apart)
+        return version
+    versions = spacecraft_models(datastrip.platform)
+    version, found = choose_version(versions, named)
+    if not found:
+        spread = max((frames_apart(version, v) for v in versions), default=0.0)
+        _warn_version(datastrip.name, "spacecraft model", version.file, None, (spread, spread))
+    return version
+
+
+def _apart(
+    a: ViewingDirectionsFile, b: ViewingDirectionsFile, detector: int, tdi: str | None
+) -> tuple[float, float] | None:
+    one, two = a.directions(detector, tdi), b.directions(detector, tdi)
+    return directions_apart(one, two) if len(one.tan_x) == len(two.tan_x) else None
+
+
+def _warn_version(
+    name: str, what: str, used: str, than: str | None, apart: tuple[float, float] | None
+) -> None:
+    # of one version alone the spread is unknown: the figure is that of the satellites with several
+    mean, most = apart if apart and apart[1] > 0 else (2.0, 6.0)
+    other = f"from {than}" if than else "between versions"
+    warnings.warn(
+        f"{name}: the {what} file that the product was made with is not at hand; {used} is used "
+        f"instead, which differs {other} by {mean:.1f} m on average and {most:.1f} m at most on "
+        "the ground; give the right file with --gipp FOLDER",
+        GeometryWarning,
+        stacklevel=5,
+    )
+
+
+def _gipp_files(folder: Path, platform: str, kind: str, band: str) -> list[Path]:
+    if not folder.is_dir():
+        raise MissingInputError(
+            f"{folder}: no such folder; --gipp expects a folder of Sentinel-2 GIPP files"
+        )
+    pattern = f"{platform}_OPER_GIP_{kind}_*_{band}*"
+    return sorted(p for p in folder.rglob(pattern) if p.is_file())
+
+
+def _choose_path(files: Sequence[Path], named: Collection[str]) -> Path:
+    for path in files:
+        if _stem(path) in named:
+            return path
+    return max(files, key=lambda p: creation(_stem(p)))
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _read_gipp(path: Path) -> Element:
+    try:
+        content = path.read_bytes()
+        return parse_xml(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise BadInputError(f"{path}: truncated gzip ({error}); download it again") from None
+
+
+@lru_cache(maxsize=32)
+def _read_viewing_directions(path: Path) -> ViewingDirectionsFile:
+    root, name = _read_gipp(path), str(path)
+    lists: dict[str, dict[str, ViewingDirections]] = {}
+    for e in root.iterfind(".//VIEWING_DIRECTIONS_LIST"):
+        lists[e.attrib.get("tdi_config", "NO_TDI")] = {
+            d.attrib["detector_id"]: ViewingDirections(
+                np.array(_text(d, "TAN_PSI_X_LIST", name).split(), np.float64),
+                np.array(_text(d, "TAN_PSI_Y_LIST", name).split(), np.float64),
+            )
+            for d in e.iterfind("VIEWING_DIRECTIONS")
+        }
+    if not lists:
+        raise BadInputError(
+            f"{path}: found no VIEWING_DIRECTIONS_LIST, expected a GIPP VIEDIR file; take it out "
+            "of the GIPP folder or download it again"
+        )
+    return ViewingDirectionsFile(_stem(path), lists)
+
+
+@lru_cache(maxsize=8)
+def _read_spacecraft_model(path: Path) -> SpacecraftModel:
+    root, name = _read_gipp(path), str(path)
+
+    def angles(tag: str) -> FloatArray:
+        e = _element(root, f".//{tag}", name)
+        return np.array([float(_text(e, r, name)) for r in ("R1", "R2", "R3")]) * 1e-3
+
+    return SpacecraftModel(
+        _stem(path),
+        angles("PILOTING_TO_MSI_FRAME"),
+        {plane: angles(f"MSI_TO_{plane}") for plane in ("VNIR", "SWIR")},
+    )
+
+
+def gps_seconds(text: str) -> float:
+    """GPS time as written in the metadata (to 1e-14 s) to seconds since 1980-01-06."""
+    whole, _, fraction = text.strip().rstrip("Z").partition(".")
+    delta = datetime.fromisoformat(whole).replace(tzinfo=UTC) - _GPS_EPOCH
+    return delta.days * 86400.0 + delta.seconds + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def _utc_seconds(text: str) -> float:
+    """The same of a UTC time, leap seconds not counted."""
+    return gps_seconds(text)
+
+
+def _element(parent: Element, path: str, name: str) -> Element:
+    e = parent.find(path)
+    if e is None:
+        raise BadInputError(
+            f"{name}: found no {path.removeprefix('.//')}, expected one in Sentinel-2 metadata; "
+            "the file is incomplete: download it again, or use --geometry footprint"
+        )
+    return e
+
+
+def _text(parent: Element, path: str, name: str) -> str:
+    return (_element(parent, path, name).text or "").strip()
