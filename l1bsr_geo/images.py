@@ -173,15 +173,14 @@ class FlowField:
 
 
 def _lerp(
-    values: npt.NDArray[np.float32], at: npt.NDArray[np.float64], count: int, axis: int
+    values: npt.NDArray[np.float32], at: npt.NDArray[np.floating[Any]], count: int, axis: int
 ) -> npt.NDArray[np.float32]:
     at = np.clip(at, 0, count - 1)
     i = np.minimum(at.astype(np.intp), max(count - 2, 0))
     shape = (-1, 1) if axis == -2 else (-1,)
     w = (at - i).astype(np.float32).reshape(shape)
-    return np.take(values, i, axis) * (1 - w) + np.take(
-        values, np.minimum(i + 1, count - 1), axis
-    ) * w
+    after = np.take(values, np.minimum(i + 1, count - 1), axis)
+    return np.asarray(np.take(values, i, axis) * (1 - w) + after * w, np.float32)
 
 
 @dataclass(frozen=True)

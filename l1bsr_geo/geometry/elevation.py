@@ -52,8 +52,9 @@ class SampledElevation:
         x = np.clip((np.asarray(lon, np.float64) - self.west) / self.step_lon, 0, cols - 1)
         y = np.clip((self.north - np.asarray(lat, np.float64)) / self.step_lat, 0, rows - 1)
         x, y = np.broadcast_arrays(x, y)
-        i, j = np.minimum(y.astype(np.intp), max(rows - 2, 0)), np.minimum(
-            x.astype(np.intp), max(cols - 2, 0)
+        i, j = (
+            np.minimum(y.astype(np.intp), max(rows - 2, 0)),
+            np.minimum(x.astype(np.intp), max(cols - 2, 0)),
         )
         v, u = y - i, x - j
         i1, j1 = np.minimum(i + 1, rows - 1), np.minimum(j + 1, cols - 1)

@@ -14,6 +14,8 @@ from affine import Affine
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.model import FloatArray, GeometryModel
 
+_IDENTITY = Affine.identity()
+
 Aligned: TypeAlias = Literal["corner", "centre"]
 
 
@@ -75,7 +77,7 @@ class GeoGrid:
 
     shape: tuple[int, int]
     model: GeometryModel | None = None
-    to_model: Affine = Affine.identity()
+    to_model: Affine = _IDENTITY
 
     @property
     def window(self) -> Window:
@@ -136,8 +138,6 @@ class GeoGrid:
         return self.model
 
 
-def _apply(
-    affine: Affine, x: npt.ArrayLike, y: npt.ArrayLike
-) -> tuple[FloatArray, FloatArray]:
+def _apply(affine: Affine, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f

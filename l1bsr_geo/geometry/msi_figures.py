@@ -1,7 +1,7 @@
 """Figures of the Sentinel-2 instruments that ship with the package.
 
-Viewing directions (degree-4 polynomials, within 0.5 mm on the ground) and spacecraft frame angles of
-S2A, S2B and S2C, every version, fitted from the public GIPP files VIEDIR and SPAMOD
+Viewing directions (degree-4 polynomials, within 0.5 mm on the ground) and spacecraft frame angles
+of S2A, S2B and S2C, every version, fitted from the public GIPP files VIEDIR and SPAMOD
 (github.com/sen2vm/sen2vm-gipp-database); each version carries the name of its file.
 """
 

@@ -55,13 +55,12 @@ class ViewingDirections:
     tan_y: FloatArray
 
     @classmethod
-    def from_polynomials(
-        cls, n: int, x: npt.ArrayLike, y: npt.ArrayLike
-    ) -> "ViewingDirections":
+    def from_polynomials(cls, n: int, x: npt.ArrayLike, y: npt.ArrayLike) -> "ViewingDirections":
         """From powers (lowest first) of u = (2 column - (n - 1)) / (n - 1)."""
         u = np.linspace(-1.0, 1.0, n)
         value = np.polynomial.polynomial.polyval
-        return cls(value(u, np.asarray(x, np.float64)), value(u, np.asarray(y, np.float64)))
+        tan_x, tan_y = (np.asarray(value(u, np.asarray(c, np.float64)), float) for c in (x, y))
+        return cls(tan_x, tan_y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +235,7 @@ def rotation_yxz(angles: FloatArray) -> FloatArray:
     about_x = matrix(one, zero, zero, zero, cx, -sx, zero, sx, cx)
     about_y = matrix(cy, zero, sy, zero, one, zero, -sy, zero, cy)
     about_z = matrix(cz, -sz, zero, sz, cz, zero, zero, zero, one)
-    return about_y @ about_x @ about_z
+    return np.asarray(about_y @ about_x @ about_z)
 
 
 def rotation_of(q: FloatArray) -> FloatArray:
@@ -270,7 +269,7 @@ def quaternion_of(rotation: FloatArray) -> FloatArray:
     q /= np.linalg.norm(q, axis=1, keepdims=True)
     flips = np.sign((q[1:] * q[:-1]).sum(1))
     q[1:] *= np.cumprod(np.where(flips == 0, 1.0, flips))[:, None]
-    return q
+    return np.asarray(q)
 
 
 def geodetic_to_ecef(lon: FloatArray, lat: FloatArray, h: FloatArray) -> FloatArray:

@@ -1,17 +1,16 @@
 """The Sentinel-2 instrument model of a product: DATASTRIP xml and GIPP files to Sentinel2Model."""
 
 import gzip
+import os
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-import defusedxml.ElementTree
 import numpy as np
-from defusedxml.common import DefusedXmlException
 
 from l1bsr_geo.errors import BadInputError, GeometryWarning, MissingInputError
 from l1bsr_geo.geometry.model import FloatArray
@@ -31,14 +30,16 @@ from l1bsr_geo.geometry.sentinel2 import (
     ViewingDirections,
     instrument_to_itrf,
 )
+from l1bsr_geo.readers.sentinel2_metadata import (
+    BANDS,
+    RESOLUTION,
+    find_element,
+    find_text,
+    find_value,
+    parse_xml,
+)
+from l1bsr_geo.readers.sentinel2_product import Product, open_product
 
-BAND_IDS = (
-    *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
-    *("B8A", "B09", "B10", "B11", "B12"),
-)  # position = bandId in the metadata
-RESOLUTIONS = {b: 10 for b in ("B02", "B03", "B04", "B08")} | {
-    b: 20 for b in ("B05", "B06", "B07", "B8A", "B11", "B12")
-} | {b: 60 for b in ("B01", "B09", "B10")}
 SWIR = frozenset({"B10", "B11", "B12"})
 _GPS_EPOCH = datetime(1980, 1, 6, tzinfo=UTC)
 _MARGIN = 120.0  # [s] of orbit and attitude kept around the strip; GPS-B points can be years off
@@ -83,6 +84,49 @@ class DatastripGeometry:
     orbit_velocity: FloatArray = field(repr=False)
 
 
+def read_instrument_model(
+    product: str | os.PathLike[str] | Product,
+    detector: int,
+    band: str,
+    gipp: str | os.PathLike[str] | None = None,
+) -> Sentinel2Model:
+    """The instrument model of one band of one detector, from the product's DATASTRIP xml.
+
+    The viewing directions and spacecraft angles are those of the files that the datastrip names:
+    from ``gipp`` where that folder has them, else the shipped figures.
+
+    Args:
+        product: an L1B product.
+        detector: 1 to 12.
+        band: "B02" ...
+        gipp: folder of GIPP files (VIEDIR, SPAMOD; .xml or .xml.gz).
+
+    Returns:
+        A model over the pixels of the band's detector strip.
+
+    Raises:
+        MissingInputError: when the product has no datastrip, or not that detector and band.
+        BadInputError: when the datastrip lacks what the model needs.
+
+    Warns:
+        GeometryWarning: when another version of a parameter file had to be used; says by how many
+            metres versions differ.
+    """
+    product = open_product(product)
+    if product.datastrip_path is None:
+        raise MissingInputError(
+            f"{product.path}: found no DATASTRIP xml, which holds attitude and orbit; download "
+            "the datastrip too, or use --geometry footprint"
+        )
+    datastrip = parse_datastrip_geometry(
+        product.read_bytes(product.datastrip_path), product.describe(product.datastrip_path)
+    )
+    columns = _columns(product, detector, RESOLUTION[band])
+    return build_instrument_model(
+        datastrip, detector, band, columns, None if gipp is None else Path(gipp)
+    )
+
+
 def build_instrument_model(
     datastrip: DatastripGeometry,
     detector: int,
@@ -122,7 +166,7 @@ def build_instrument_model(
         directions=directions,
         columns=columns or len(directions.tan_x),
         first_line_time=datastrip.first_line_time[key] - epoch,
-        line_period=datastrip.line_period * RESOLUTIONS[band] / 10,
+        line_period=datastrip.line_period * RESOLUTION[band] / 10,
         z_scale=1.0 + float(datastrip.homothety[0]),
         attitude_time=time - epoch,
         attitude=attitude,
@@ -141,21 +185,20 @@ def parse_datastrip_geometry(xml: bytes, name: str) -> DatastripGeometry:
         BadInputError: when it is no L1B datastrip, or lacks attitude, orbit or time stamps.
     """
     root = parse_xml(xml, name)
-    kind = root.tag.rsplit("}", 1)[-1]
-    if kind != "Level-1B_DataStrip_ID":
+    if root.tag != "Level-1B_DataStrip_ID":
         raise BadInputError(
-            f"{name}: found a document of kind {kind}, expected Level-1B_DataStrip_ID; "
+            f"{name}: found a document of kind {root.tag}, expected Level-1B_DataStrip_ID; "
             "give a Sentinel-2 L1B product"
         )
     start, stop = (
-        _utc_seconds(_text(root, f".//DATASTRIP_SENSING_{w}", name)) for w in ("START", "STOP")
+        gps_seconds(find_text(root, f".//DATASTRIP_SENSING_{w}", name)) for w in ("START", "STOP")
     )
-    bulletin = _element(root, ".//IERS_Bulletin", name)
+    bulletin = find_element(root, ".//IERS_Bulletin", name)
     earth = EarthOrientation(
-        float(_text(bulletin, "GPS_TIME_UTC", name)),
-        float(_text(bulletin, "UT1_UTC", name)),
-        float(_text(bulletin, "POLE_U_ANGLE", name)),
-        float(_text(bulletin, "POLE_V_ANGLE", name)),
+        find_value(bulletin, "GPS_TIME_UTC", name, float),
+        find_value(bulletin, "UT1_UTC", name, float),
+        find_value(bulletin, "POLE_U_ANGLE", name, float),
+        find_value(bulletin, "POLE_V_ANGLE", name, float),
     )
     centre = (start + stop) / 2 + earth.gps_minus_utc
     around = (start + earth.gps_minus_utc - _MARGIN, stop + earth.gps_minus_utc + _MARGIN)
@@ -165,15 +208,15 @@ def parse_datastrip_geometry(xml: bytes, name: str) -> DatastripGeometry:
     orbit_time, orbit = _samples(
         root, ".//GPS_Point", ("POSITION_VALUES", "VELOCITY_VALUES"), around, name, "orbit"
     )
-    stamps = _element(root, ".//Time_Stamp", name)
+    stamps = find_element(root, ".//Time_Stamp", name)
     rotation, homothety = _refining(root)
     return DatastripGeometry(
         name=name,
-        platform="S2" + _text(root, ".//SPACECRAFT_NAME", name)[-1],
+        platform="S2" + find_text(root, ".//SPACECRAFT_NAME", name)[-1].upper(),
         first_line_time=_first_lines(stamps, name),
-        line_period=float(_text(stamps, "LINE_PERIOD", name)) * 1e-3,
+        line_period=find_value(stamps, "LINE_PERIOD", name, float) * 1e-3,
         tdi={
-            BAND_IDS[int(e.attrib["bandId"])]: (e.text or "").strip()
+            BANDS[int(e.attrib["bandId"])]: (e.text or "").strip()
             for e in root.iterfind(".//TDI_CONFIGURATION")
         },
         gipp=frozenset((e.text or "").strip() for e in root.iterfind(".//GIPP_FILENAME")),
@@ -189,20 +232,14 @@ def parse_datastrip_geometry(xml: bytes, name: str) -> DatastripGeometry:
     )
 
 
-def parse_xml(xml: bytes, name: str) -> Element:
-    """The root element; entity bombs and broken files are refused in one line.
-
-    Raises:
-        BadInputError: when it is not xml, or declares entities.
-    """
-    try:
-        root: Element = defusedxml.ElementTree.fromstring(xml)
-    except (ParseError, DefusedXmlException, ValueError) as error:
-        raise BadInputError(
-            f"{name}: not readable as xml ({error}); expected Sentinel-2 metadata; "
-            "download the product again"
-        ) from None
-    return root
+def _columns(product: Product, detector: int, resolution: int) -> int | None:
+    """Columns of the images at a resolution, where the product has a granule to say."""
+    for granule in product.granules:
+        if granule.detector == detector:
+            size = product.read_xml(granule.metadata).find(f".//Size[@resolution='{resolution}']")
+            if size is not None:
+                return find_value(size, "NCOLS", product.describe(granule.metadata), int)
+    return None
 
 
 def _refining(root: Element) -> tuple[FloatArray, FloatArray]:
@@ -222,16 +259,14 @@ def _refining(root: Element) -> tuple[FloatArray, FloatArray]:
 
 def _first_lines(stamps: Element, name: str) -> dict[tuple[str, int], float]:
     """(band, detector) to the start of line 1; the stamp is the start of REFERENCE_LINE."""
-    period = float(_text(stamps, "LINE_PERIOD", name)) * 1e-3
+    period = find_value(stamps, "LINE_PERIOD", name, float) * 1e-3
     times = {}
     for e in stamps.iterfind("Band_Time_Stamp"):
-        band = BAND_IDS[int(e.attrib["bandId"])]
+        band = BANDS[int(e.attrib["bandId"])]
         for d in e.iterfind("Detector"):
-            line = int(_text(d, "REFERENCE_LINE", name)) - 1
-            time = gps_seconds(_text(d, "GPS_TIME", name))
-            times[band, int(d.attrib["detectorId"])] = (
-                time - line * period * RESOLUTIONS[band] / 10
-            )
+            line = find_value(d, "REFERENCE_LINE", name, int) - 1
+            time = gps_seconds(find_text(d, "GPS_TIME", name))
+            times[band, int(d.attrib["detectorId"])] = time - line * period * RESOLUTION[band] / 10
     return times
 
 
@@ -248,9 +283,9 @@ def _samples(
     for e in root.iterfind(path):
         if (e.findtext("QUATERNION_VALIDITY") or "true").strip() != "true":
             continue
-        time = gps_seconds(_text(e, "GPS_TIME", name))
+        time = gps_seconds(find_text(e, "GPS_TIME", name))
         if around[0] <= time <= around[1]:
-            rows[time] = [float(v) for tag in values for v in _text(e, tag, name).split()]
+            rows[time] = [float(v) for tag in values for v in find_text(e, tag, name).split()]
     if len(rows) < 2:
         raise BadInputError(
             f"{name}: found {len(rows)} {what} samples around the sensing time, expected at least "
@@ -277,7 +312,8 @@ def _directions(
     version, found = choose_version(versions, named)
     if not found:
         others = [v for v in versions if v is not version]
-        apart = max((_apart(version, v, detector, tdi) for v in others), default=None)
+        spreads = (_apart(version, v, detector, tdi) for v in others)
+        apart = max((spread for spread in spreads if spread), default=None)
         _warn_version(datastrip.name, "viewing directions", version.file, None, apart)
     return version.directions(detector, tdi)
 
@@ -356,8 +392,8 @@ def _read_viewing_directions(path: Path) -> ViewingDirectionsFile:
     for e in root.iterfind(".//VIEWING_DIRECTIONS_LIST"):
         lists[e.attrib.get("tdi_config", "NO_TDI")] = {
             d.attrib["detector_id"]: ViewingDirections(
-                np.array(_text(d, "TAN_PSI_X_LIST", name).split(), np.float64),
-                np.array(_text(d, "TAN_PSI_Y_LIST", name).split(), np.float64),
+                np.array(find_text(d, "TAN_PSI_X_LIST", name).split(), np.float64),
+                np.array(find_text(d, "TAN_PSI_Y_LIST", name).split(), np.float64),
             )
             for d in e.iterfind("VIEWING_DIRECTIONS")
         }
@@ -374,8 +410,8 @@ def _read_spacecraft_model(path: Path) -> SpacecraftModel:
     root, name = _read_gipp(path), str(path)
 
     def angles(tag: str) -> FloatArray:
-        e = _element(root, f".//{tag}", name)
-        return np.array([float(_text(e, r, name)) for r in ("R1", "R2", "R3")]) * 1e-3
+        e = find_element(root, f".//{tag}", name)
+        return np.array([find_value(e, r, name, float) for r in ("R1", "R2", "R3")]) * 1e-3
 
     return SpacecraftModel(
         _stem(path),
@@ -389,22 +425,3 @@ def gps_seconds(text: str) -> float:
     whole, _, fraction = text.strip().rstrip("Z").partition(".")
     delta = datetime.fromisoformat(whole).replace(tzinfo=UTC) - _GPS_EPOCH
     return delta.days * 86400.0 + delta.seconds + (float(f"0.{fraction}") if fraction else 0.0)
-
-
-def _utc_seconds(text: str) -> float:
-    """The same of a UTC time, leap seconds not counted."""
-    return gps_seconds(text)
-
-
-def _element(parent: Element, path: str, name: str) -> Element:
-    e = parent.find(path)
-    if e is None:
-        raise BadInputError(
-            f"{name}: found no {path.removeprefix('.//')}, expected one in Sentinel-2 metadata; "
-            "the file is incomplete: download it again, or use --geometry footprint"
-        )
-    return e
-
-
-def _text(parent: Element, path: str, name: str) -> str:
-    return (_element(parent, path, name).text or "").strip()

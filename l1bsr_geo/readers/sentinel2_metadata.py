@@ -61,6 +61,21 @@ def parse_xml(text: bytes, name: str) -> Element:
     return root
 
 
+def find_element(element: Element, path: str, name: str) -> Element:
+    """The element at an ElementTree path.
+
+    Raises:
+        BadInputError: nothing is there.
+    """
+    found = element.find(path)
+    if found is None:
+        raise BadInputError(
+            f"{name} has no {path.removeprefix('.//')}; a Sentinel-2 metadata file has one: "
+            "download the product again"
+        )
+    return found
+
+
 def find_text(element: Element, path: str, name: str) -> str:
     """The stripped text at an ElementTree path.
 
