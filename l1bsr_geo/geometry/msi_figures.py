@@ -6,6 +6,7 @@ of S2A, S2B and S2C, every version, fitted from the public GIPP files VIEDIR and
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -134,9 +135,9 @@ def choose_version(
 
 
 def creation(file: str) -> str:
-    """Creation date in a GIPP file's name, ``..._MPC__20151117T131049_V2015...``: sortable."""
-    parts = file.split("_V")[0].rsplit("_", 1)
-    return parts[-1]
+    """Creation date in a GIPP file's name, ``..._MPC__20151117T131048_V2015...``: sortable."""
+    match = re.search(r"_(\d{8}T\d{6})_V\d", file)
+    return match[1] if match else ""
 
 
 def directions_apart(a: ViewingDirections, b: ViewingDirections) -> tuple[float, float]:

@@ -1,0 +1,123 @@
+"""The RPC sensor model: rational cubics in normalised lon, lat, height.
+
+Coordinates here follow the one pixel convention (outer corner first). Vendors count an integer line
+and sample at pixel centres, so half a pixel is added; GDAL does the same (OSGeo/gdal issue 3946).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from l1bsr_geo.geometry.grid import Aligned
+from l1bsr_geo.geometry.model import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class RPCModel:
+    """RPC00B coefficients; offsets and scales as in the vendor's file (pixel centres at integers).
+
+    Attributes:
+        line_num: (20,) numerator of the line.
+        line_den: (20,) denominator of the line.
+        samp_num: (20,) numerator of the sample.
+        samp_den: (20,) denominator of the sample.
+        offset: LINE, SAMP [px], LAT, LONG [degrees], HEIGHT [m].
+        scale: the same; signs are kept, some real files have a negative LAT_SCALE.
+    """
+
+    line_num: FloatArray
+    line_den: FloatArray
+    samp_num: FloatArray
+    samp_den: FloatArray
+    offset: Mapping[str, float]
+    scale: Mapping[str, float]
+
+    def project(
+        self, lon: npt.ArrayLike, lat: npt.ArrayLike, h: npt.ArrayLike = 0.0
+    ) -> tuple[FloatArray, FloatArray]:
+        """``lon, lat`` [degrees] at height ``h`` [m] to pixel ``x, y``."""
+        lon, lat, h = (np.asarray(v, np.float64) for v in (lon, lat, h))
+        around = self.offset["LONG"]
+        lon = (lon - around + 180.0) % 360.0 - 180.0 + around
+        terms = _terms(
+            (lat - self.offset["LAT"]) / self.scale["LAT"],
+            (lon - around) / self.scale["LONG"],
+            (h - self.offset["HEIGHT"]) / self.scale["HEIGHT"],
+        )
+        line = _ratio(self.line_num, self.line_den, terms)
+        samp = _ratio(self.samp_num, self.samp_den, terms)
+        return (
+            samp * self.scale["SAMP"] + self.offset["SAMP"] + 0.5,
+            line * self.scale["LINE"] + self.offset["LINE"] + 0.5,
+        )
+
+    def localize(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, h: npt.ArrayLike = 0.0
+    ) -> tuple[FloatArray, FloatArray]:
+        """Pixel to ``lon, lat`` [degrees] by Newton steps from the centre of the model.
+
+        Steps are taken in metres-like units (degrees over the centre's Jacobian); a point where the
+        model has no inverse gives NaN.
+        """
+        x, y, h = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (x, y, h)))
+        lon = np.full(x.shape, self.offset["LONG"])
+        lat = np.full(x.shape, self.offset["LAT"])
+        small = 1e-6  # [degrees], 0.1 m: a secant slope, exact enough to converge quadratically
+        miss = np.full(x.shape, np.inf)
+        for _ in range(30):
+            px, py = self.project(lon, lat, h)
+            east_x, east_y = self.project(lon + small, lat, h)
+            north_x, north_y = self.project(lon, lat + small, h)
+            a, b, c, d = east_x - px, north_x - px, east_y - py, north_y - py
+            det = a * d - b * c
+            dx, dy = x - px, y - py
+            miss = np.hypot(dx, dy)
+            if np.all(miss < 1e-7):
+                break
+            lon = lon + np.clip((d * dx - b * dy) / det * small, -0.5, 0.5)
+            lat = lat + np.clip((a * dy - c * dx) / det * small, -0.5, 0.5)
+        lost = ~(miss < 1e-3)
+        return np.where(lost, np.nan, lon), np.where(lost, np.nan, lat)
+
+    def cropped(self, col_off: float, row_off: float) -> "RPCModel":
+        """The plain RPC of a window that starts at (col_off, row_off), for saving."""
+        offset = dict(self.offset)
+        offset["SAMP"] -= col_off
+        offset["LINE"] -= row_off
+        return RPCModel(*self._coefficients, offset, self.scale)
+
+    def zoomed(self, factor: float, aligned: Aligned = "corner") -> "RPCModel":
+        """The plain RPC of an image ``factor`` times finer, for saving.
+
+        Corner alignment: OFF' = z OFF + (z - 1) / 2; centre alignment: OFF' = z OFF; both with
+        SCALE' = z SCALE.
+        """
+        half = (factor - 1) / 2 if aligned == "corner" else 0.0
+        offset, scale = dict(self.offset), dict(self.scale)
+        for key in ("LINE", "SAMP"):
+            offset[key] = factor * offset[key] + half
+            scale[key] = factor * scale[key]
+        return RPCModel(*self._coefficients, offset, scale)
+
+    @property
+    def _coefficients(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        return self.line_num, self.line_den, self.samp_num, self.samp_den
+
+
+def _terms(p: FloatArray, q: FloatArray, r: FloatArray) -> FloatArray:
+    """The 20 cubic terms of RPC00B in normalised latitude p, longitude q, height r."""
+    p, q, r = np.broadcast_arrays(p, q, r)
+    return np.stack(
+        [
+            *(np.ones_like(p), q, p, r, q * p, q * r, p * r, q * q, p * p, r * r),
+            *(p * q * r, q**3, q * p * p, q * r * r, q * q * p, p**3, p * r * r),
+            *(q * q * r, p * p * r, r**3),
+        ],
+        -1,
+    )
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray, terms: FloatArray) -> FloatArray:
+    return np.asarray((terms @ numerator) / (terms @ denominator))
