@@ -1,7 +1,7 @@
 """The metadata of a simulated Level-1B product: DATASTRIP and GRANULE xml with the real tags.
 
-Only what a reader of images and geometry uses is written. Source of tags and units: FORMATS of the
-real S2A datastrip of Sen2VM's TDS1 (PSD 15).
+Only what a reader of images and geometry uses is written. Source of tags and units: the real S2A
+datastrip of Sen2VM's test set TDS1 (PSD 15).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -63,7 +63,9 @@ def write_metadata(folder: Path, overpass: Overpass, *, refined: bool = False) -
     for detector in overpass.detectors:
         for index in range(overpass.granules):
             name = granule_id(overpass, detector, index)
-            write_granule(folder / "GRANULE" / name / metadata_name(name), overpass, detector, index)
+            write_granule(
+                folder / "GRANULE" / name / metadata_name(name), overpass, detector, index
+            )
     return path
 
 
@@ -86,9 +88,7 @@ def write_granule(path: Path, overpass: Overpass, detector: int, index: int) -> 
 
     The footprint is, as in real products, the CENTRES of the corner pixels of B04 at height 0.
     """
-    root = ET.Element(
-        "n1:Level-1B_Granule_ID", {"xmlns:n1": NAMESPACE.format("Granule")}
-    )
+    root = ET.Element("n1:Level-1B_Granule_ID", {"xmlns:n1": NAMESPACE.format("Granule")})
     start = overpass.line_time(detector, "B04", index * overpass.granule_lines)
     _put(root, "n1:General_Info/GRANULE_ID", granule_id(overpass, detector, index))
     _put(root, "n1:General_Info/DETECTOR_ID", f"{detector:02d}")
@@ -114,9 +114,7 @@ def write_granule(path: Path, overpass: Overpass, detector: int, index: int) -> 
     _put_angles(root, f"{header}/Incidence_Angles", position - ground, lon, lat)
     _put_angles(root, f"{header}/Solar_Angles", overpass.sun_direction(middle), lon, lat)
     for resolution, band in ((10, "B02"), (20, "B05"), (60, "B01")):
-        dimensions = _add(
-            root, "n1:Geometric_Info/Granule_Dimensions/Size", resolution=resolution
-        )
+        dimensions = _add(root, "n1:Geometric_Info/Granule_Dimensions/Size", resolution=resolution)
         for tag, n in zip(("NROWS", "NCOLS"), overpass.shape(band), strict=True):
             _put(dimensions, tag, n)
     _write(path, root)
@@ -258,7 +256,9 @@ def _put_angles(root: ET.Element, path: str, towards: FloatArray, lon: float, la
     east = np.array([-np.sin(a), np.cos(a), 0.0])
     up = np.array([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)])
     e, n, u = (float(towards @ axis) for axis in (east, np.cross(up, east), up))
-    _put(root, f"{path}/ZENITH_ANGLE", f"{np.degrees(np.arctan2(np.hypot(e, n), u)):.9f}", unit="deg")
+    _put(
+        root, f"{path}/ZENITH_ANGLE", f"{np.degrees(np.arctan2(np.hypot(e, n), u)):.9f}", unit="deg"
+    )
     _put(root, f"{path}/AZIMUTH_ANGLE", f"{np.degrees(np.arctan2(e, n)) % 360:.9f}", unit="deg")
 
 

@@ -16,6 +16,8 @@ from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.geometry.model import FloatArray
 from l1bsr_geo.geometry.msi_figures import spacecraft_models, viewing_directions
 from l1bsr_geo.geometry.sentinel2 import (
+    GPS_EPOCH_JD,
+    TT_MINUS_GPS,
     EarthOrientation,
     Sentinel2Model,
     celestial_to_terrestrial,
@@ -57,6 +59,7 @@ ORBIT_RADIUS = 6378137.0 + 786e3  # [m]
 INCLINATION = np.radians(98.62)
 EARTH_RATE = 7.2921150e-5  # [rad/s]
 GRAVITY = 3.986004418e14  # [m3/s2]
+EARTH = EarthOrientation(18.0, -0.0412, 0.1731, 0.4404)  # of an ordinary day
 MARGIN = 12.0  # [s] of orbit and attitude before and after the lines
 
 
@@ -78,6 +81,7 @@ class Overpass:
         binned: whether 60 m bands have 425 columns (now) or 1276 (old products).
         wobble: amplitude of the pointing wobble [m on the ground].
         seed: of the wobble's phases.
+        earth: leap seconds, UT1 and polar motion.
     """
 
     lon: float
@@ -92,14 +96,14 @@ class Overpass:
     binned: bool = True
     wobble: float = 7.0
     seed: int = 0
-    earth: EarthOrientation = EarthOrientation(18.0, -0.0412, 0.1731, 0.4404)
+    earth: EarthOrientation = EARTH
 
     def __post_init__(self) -> None:
         seconds = self.granule_lines * LINE_PERIOD
         if self.granule_lines % 6 or (self.granules > 1 and seconds < 1.0):
             raise BadOptionError(
-                f"granule_lines is {self.granule_lines}; expected a multiple of 6, and at least 642 "
-                "with several granules, because their names carry whole seconds"
+                f"granule_lines is {self.granule_lines}; expected a multiple of 6, and at least "
+                "642 with several granules, because their names carry whole seconds"
             )
 
     @property
@@ -174,12 +178,13 @@ class Overpass:
 
     def position(self, utc: datetime) -> FloatArray:
         """Where the satellite is, ITRF (3,) [m]."""
-        return self._orbit_at(np.array([self.gps_seconds(utc)]))[0][0]
+        positions, _ = self._orbit_at(np.array([self.gps_seconds(utc)]))
+        return np.asarray(positions[0])
 
     def sun_direction(self, utc: datetime) -> FloatArray:
         """Unit vector to the Sun in ITRF (3,); good to a few hundredths of a degree."""
         t = np.array([self.gps_seconds(utc)])
-        heliocentric, _ = erfa.epv00(2444244.5, t[0] / 86400.0 + 51.184 / 86400.0)
+        heliocentric, _ = erfa.epv00(GPS_EPOCH_JD, (t[0] + TT_MINUS_GPS) / 86400.0)
         sun = celestial_to_terrestrial(t, self.earth)[0] @ -heliocentric["p"]
         return np.asarray(sun / np.linalg.norm(sun))
 
