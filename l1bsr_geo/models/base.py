@@ -3,9 +3,12 @@
 Restoring is one shape: views (B, T, C, H, W) in, one image (B, C, sH, sW) out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from l1bsr_geo.geometry.grid import Aligned
@@ -64,4 +67,27 @@ class Restorer(Protocol):
         Returns:
             (B, C, scale * H, scale * W) [DN / spec.gain].
         """
+        ...
+
+
+Statistics: TypeAlias = Mapping[str, npt.NDArray[np.float32 | np.float64]]
+"""What a network pools over a whole scene: name to averages, as ``Model.scene_statistics`` gives
+them; small, and safe to send to other processes."""
+
+
+@runtime_checkable
+class SceneRestorer(Restorer, Protocol):
+    """A restorer that pools over the whole image (``spec.scene_statistics``)."""
+
+    def __call__(
+        self,
+        views: torch.Tensor,
+        flow: torch.Tensor | None = None,
+        statistics: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Restore; with ``statistics`` nothing is pooled and the receptive field is finite."""
+        ...
+
+    def scene_statistics(self, views: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is pooled on these views, averaged over the batch; may be averaged over tiles."""
         ...
