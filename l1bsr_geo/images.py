@@ -1,13 +1,14 @@
 """Pixels with their geometry: what readers give, tiling asks, and outputs are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 
 
@@ -126,6 +127,76 @@ class BandStack:
     def bands(self) -> tuple[str, ...]:
         """Band names in order."""
         return tuple(self.sources)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the reference band."""
+        return self.grids[self.reference].shape
+
+    def crop(self, window: Window) -> Self:
+        """The stack of a window of the reference grid; every band must have that grid's shape."""
+        return self._moved(dict.fromkeys(self.bands, window))
+
+    def shift(self, offsets: Mapping[str, tuple[int, int]]) -> Self:
+        """The stack with whole-pixel offsets taken out, so that bands agree to half a pixel.
+
+        Args:
+            offsets: band name to (dx, dy): reference pixel p reads the band at p + offset; bands
+                that are not named stay. What comes from outside a band is no data.
+        """
+        whole = self.grids[self.reference].window
+        return self._moved({b: whole.shift(*offsets.get(b, (0, 0))) for b in self.bands})
+
+    def _moved(self, windows: Mapping[str, Window]) -> Self:
+        for band, grid in self.grids.items():
+            if grid.shape != self.shape:
+                raise BadInputError(
+                    f"band {band} has {grid.shape[0]} x {grid.shape[1]} pixels and the reference "
+                    f"{self.reference} {self.shape[0]} x {self.shape[1]}; choose bands of one "
+                    "resolution with --bands"
+                )
+        fill = 0 if self.nodata is None else self.nodata
+        return replace(
+            self,
+            sources={b: SourceWindow(s, windows[b], fill) for b, s in self.sources.items()},
+            grids={b: g.crop(windows[b]) for b, g in self.grids.items()},
+        )
+
+
+@dataclass(frozen=True)
+class SourceWindow:
+    """A window of a source, as a source; what lies outside the source is filled.
+
+    Attributes:
+        source: what is read.
+        window: which part of it; may reach outside.
+        fill: value outside.
+    """
+
+    source: PixelSource
+    window: Window
+    fill: float = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)`` of the window."""
+        return self.window.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type on disk."""
+        return self.source.dtype
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """The pixels of a window of this window."""
+        wanted = window.shift(self.window.col_off, self.window.row_off)
+        there = wanted.intersect(Window(0, 0, self.source.shape[1], self.source.shape[0]))
+        if there == wanted:
+            return self.source.read(wanted)
+        out = np.full(wanted.shape, self.fill, self.dtype)
+        if there.width and there.height:
+            out[there.shift(-wanted.col_off, -wanted.row_off).slices] = self.source.read(there)
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

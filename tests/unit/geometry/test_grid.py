@@ -64,7 +64,7 @@ def test_zoom_alignments(scale):
     grid = GeoGrid((20, 30), UTM)
     corner, centre = grid.zoom(scale), grid.zoom(scale, "centre")
     assert corner.shape == centre.shape == (20 * scale, 30 * scale)
-    same = dict(rtol=0, atol=1e-12)
+    same = {"rtol": 0, "atol": 1e-12}
     # corners: fine pixels tile the coarse ones
     np.testing.assert_allclose(corner.localize(4.0 * scale, 0.0), grid.localize(4.0, 0.0), **same)
     # centres: fine sample scale * i sits on coarse sample i

@@ -11,7 +11,7 @@ from l1bsr_geo.geometry.location_grid import METRES_PER_DEGREE, LocationGrid
 
 @dataclass(frozen=True)
 class Wobbly:
-    """An analytic geometry: rotated, slanted with height (also squared), with an along-track kink."""
+    """An analytic geometry: rotated, slanted with height (also squared), kinked along track."""
 
     lon0: float = 10.0
     lat0: float = 45.0
