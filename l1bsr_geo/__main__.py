@@ -1,0 +1,5 @@
+"""``python -m l1bsr_geo`` is ``l1bsr-geo``."""
+
+from l1bsr_geo.cli import main
+
+main()
