@@ -1,0 +1,213 @@
+"""map_tiles: a model over a scene, tile by tile and lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.highlevelgraph import HighLevelGraph
+
+from l1bsr_geo.errors import BadInputError, BadOptionError
+from l1bsr_geo.geometry.grid import Window
+from l1bsr_geo.images import GeoImage, Scene, Views
+from l1bsr_geo.tiling.encoding import Encoding, OutputType, choose_encoding
+from l1bsr_geo.tiling.nodata import BoolArray, fill_nodata, find_valid, read_views
+from l1bsr_geo.tiling.plan import Tile, TilePlan
+from l1bsr_geo.tiling.statistics import take_statistics
+
+if TYPE_CHECKING:
+    from l1bsr_geo.models.registry import Model
+
+
+def map_tiles(
+    model: Model,
+    scene: Scene,
+    plan: TilePlan | None = None,
+    *,
+    dtype: OutputType = "source",
+    batch: int = 1,
+) -> GeoImage:
+    """Restore a scene tile by tile, lazily.
+
+    Nothing is read before the result is computed. One task restores one tile (or ``batch`` of
+    them): it reads the tile and its halo, fills what has no data from the nearest pixels that have,
+    runs the model and keeps the core. Pixels and ``valid`` come from that same task: compute them
+    together (``dask.compute(image.pixels, image.valid)``, or one ``dask.array.store``), or the
+    model runs twice. Memory is bounded by the tiles in flight, one per thread of the scheduler.
+
+    The values are DN as on disk, whatever the ``dtype``: the scene's ``add_offset`` is taken off
+    again. Whole numbers are rounded half to even and clipped to their range. A valid pixel never
+    holds the nodata value (it is moved by one), a pixel that is not valid always does (zero, or NaN
+    in floats, where the scene names none: then ``attrs["nodata"]`` is None and ``valid`` tells).
+
+    Args:
+        model: what restores.
+        scene: what is restored.
+        plan: tiles made for this model and scene; ``TilePlan.for_model`` where None.
+        dtype: type of the result; ``"source"`` is the scene's own.
+        batch: most tiles of equal shape that go through the model together.
+
+    Returns:
+        Pixels (band, y, x) and valid (y, x), dask-backed, one chunk per tile, on
+        ``scene.grid.zoom(scale, aligned)``.
+
+    Raises:
+        BadOptionError: a plan that does not fit the model and scene (a halo too small, ...), an
+            unknown ``dtype``, a ``batch`` below 1.
+        BadInputError: the scene's bands are not the model's; when computing, the motion in a tile
+            is larger than the halo, or the model gives values that are not finite.
+    """
+    spec = model.spec
+    if spec.bands is not None and tuple(spec.bands) != tuple(scene.bands):
+        raise BadInputError(
+            f"{spec.name} takes the bands {', '.join(spec.bands)}, but the image has "
+            f"{', '.join(scene.bands)}; read the bands it takes, in that order"
+        )
+    if batch < 1:
+        raise BadOptionError(f"batch is {batch}; it must be at least 1")
+    encoding = choose_encoding(scene, dtype)
+    if plan is None:
+        plan = TilePlan.for_model(spec, scene.grid.shape)
+    else:
+        plan.check(spec, scene.grid.shape)
+    pixels, valid = _build_arrays(model, scene, plan, encoding, batch)
+    attrs = {
+        "model": spec.name,
+        "weights_sha256": model.weights_sha256,
+        "scale": spec.scale,
+        "tile_size": plan.size,
+        "tile_halo": plan.halo,
+        "nodata": encoding.nodata,
+    }
+    return GeoImage(
+        xr.DataArray(
+            pixels, dims=("band", "y", "x"), coords={"band": list(scene.bands)}, attrs=attrs
+        ),
+        scene.grid.zoom(spec.scale, spec.aligned),
+        xr.DataArray(valid, dims=("y", "x")),
+    )
+
+
+def _build_arrays(
+    model: Model, scene: Scene, plan: TilePlan, encoding: Encoding, batch: int
+) -> tuple[da.Array, da.Array]:
+    """The graph: model, scene and plan once, one call per batch, two items per tile."""
+    token = uuid4().hex
+    names = ("model", "scene", "plan", "encoding", "statistics")
+    keys = tuple(f"{name}-{token}" for name in names)
+    inputs: dict[Any, Any] = dict(zip(keys, (model, scene, plan, encoding, None), strict=True))
+    if model.spec.scene_statistics and len(plan) > 1:
+        inputs[keys[-1]] = (take_statistics, *keys[:3])
+    calls, pixels, valid = (f"{n}-{token}" for n in ("restore-tiles", "pixels", "valid"))
+    call_graph: dict[Any, Any] = {}
+    pixel_graph: dict[Any, Any] = {}
+    valid_graph: dict[Any, Any] = {}
+    columns = plan.tile_counts[1]
+    for number, indices in enumerate(_batches(plan, batch)):
+        call = (calls, number)
+        call_graph[call] = (_restore_tiles, *keys, indices)
+        for place, index in enumerate(indices):
+            row, col = divmod(index, columns)
+            pixel_graph[pixels, 0, row, col] = (_take, call, place, 0)
+            valid_graph[valid, row, col] = (_take, call, place, 1)
+    graph = HighLevelGraph(
+        {f"inputs-{token}": inputs, calls: call_graph, pixels: pixel_graph, valid: valid_graph},
+        {
+            f"inputs-{token}": set(),
+            calls: {f"inputs-{token}"},
+            pixels: {calls},
+            valid: {calls},
+        },
+    )
+    rows, cols = plan.chunks
+    bands = (len(scene.bands),)
+    return (
+        da.Array(graph, pixels, (bands, rows, cols), dtype=encoding.dtype),
+        da.Array(graph, valid, (rows, cols), dtype=bool),
+    )
+
+
+def _batches(plan: TilePlan, batch: int) -> Iterator[list[int]]:
+    """Neighbouring tiles that are read in one shape, row by row, at most ``batch`` together."""
+    for _, run in groupby(range(len(plan)), lambda index: plan[index].read.shape):
+        alike = list(run)
+        for start in range(0, len(alike), batch):
+            yield alike[start : start + batch]
+
+
+def _take(results: Sequence[tuple[Any, Any]], place: int, which: int) -> Any:
+    return results[place][which]
+
+
+def _restore_tiles(
+    model: Model,
+    scene: Scene,
+    plan: TilePlan,
+    encoding: Encoding,
+    statistics: Any,
+    indices: list[int],
+) -> list[tuple[npt.NDArray[Any], BoolArray]]:
+    """The work: pixels (band, y, x) and valid (y, x) of the cores of tiles."""
+    spec = model.spec
+    tiles = [plan[index] for index in indices]
+    shapes = [tile.core.scale(plan.scale).shape for tile in tiles]
+    restored = [np.zeros((len(scene.bands), *shape), np.float32) for shape in shapes]
+    valid = [np.zeros(shape, bool) for shape in shapes]
+    ready: dict[int, Views] = {}
+    for i, tile in enumerate(tiles):
+        views = read_views(scene, tile.read)
+        valid[i] = find_valid(views, tile, plan, uses_flow=spec.flow)
+        if valid[i].any():  # what has no data costs no forward
+            ready[i] = _fill(scene, plan, tile, views)
+    if ready:
+        pixels = np.stack([views.pixels for views in ready.values()])
+        flow = _stack_flow(list(ready.values())) if spec.flow else None
+        outputs = model.restore(pixels, flow, statistics=statistics)
+        for i, output in zip(ready, outputs, strict=True):
+            rows, cols = tiles[i].crop.scale(plan.scale).slices
+            restored[i] = output[:, rows, cols]
+            _check_finite(restored[i], valid[i], tiles[i], spec.name)
+    return [(encoding.encode(r, v), v) for r, v in zip(restored, valid, strict=True)]
+
+
+def _fill(scene: Scene, plan: TilePlan, tile: Tile, views: Views) -> Views:
+    """Views without holes.
+
+    What the nearest valid pixel is must not depend on the tile, or tiles would not meet beside
+    nodata: a hole within the halo of a valid pixel has its nearest one within sqrt(2) halos. Tiles
+    with holes are therefore read once more, that much larger.
+    """
+    flow = None if views.flow is None else np.nan_to_num(views.flow, nan=0.0)
+    if views.valid.all():
+        return replace(views, flow=flow)
+    margin = ceil(sqrt(2) * (plan.halo + plan.multiple))
+    wide = tile.read.grow(margin).intersect(Window(0, 0, plan.shape[1], plan.shape[0]))
+    around = views if wide == tile.read else read_views(scene, wide)
+    rows, cols = tile.read.shift(-wide.col_off, -wide.row_off).slices
+    filled = fill_nodata(around.pixels, around.valid)[:, :, rows, cols]
+    return Views(np.ascontiguousarray(filled), views.valid, flow)
+
+
+def _stack_flow(views: list[Views]) -> npt.NDArray[np.float32] | None:
+    flows = [view.flow for view in views if view.flow is not None]
+    return np.stack(flows) if flows else None
+
+
+def _check_finite(
+    restored: npt.NDArray[np.float32], valid: BoolArray, tile: Tile, name: str
+) -> None:
+    bad = int((~np.isfinite(restored) & valid).sum())
+    if bad:
+        raise BadInputError(
+            f"{name} gave {bad} values that are not finite in the tile at column "
+            f"{tile.core.col_off}, row {tile.core.row_off}, where its input is; "
+            "check the weights, or use precision fp32"
+        )
