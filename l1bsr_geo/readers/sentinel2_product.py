@@ -146,9 +146,22 @@ def open_product(path: str | os.PathLike[str] | Product) -> Product:
     """
     if isinstance(path, Product):
         return path
+    return _fill(*list_product(path))
+
+
+def list_product(path: str | os.PathLike[str]) -> tuple[Product, list[str]]:
+    """Look into a product of any level: a Product that knows no granules yet, and its files.
+
+    Args:
+        path: as in ``open_product``.
+
+    Raises:
+        MissingInputError: nothing is there.
+        BadInputError: neither a folder, a .zip nor an .xml; or several products.
+    """
     path = Path(path)
     if not path.exists():
-        raise MissingInputError(f"{path} is not there; a Sentinel-2 L1B product was expected")
+        raise MissingInputError(f"{path} is not there; a Sentinel-2 product was expected")
     if path.is_file() and path.suffix.lower() == ".xml":
         path = _root_of_xml(path)
     zipped = path.is_file()
@@ -157,7 +170,7 @@ def open_product(path: str | os.PathLike[str] | Product) -> Product:
     if prefix and not zipped:
         path, prefix = path / prefix.rstrip("/"), ""
     shell = Product(path=path.absolute(), platform="", granules=(), zipped=zipped, prefix=prefix)
-    return _fill(shell, names)
+    return shell, names
 
 
 def _fill(shell: Product, names: list[str]) -> Product:
