@@ -245,3 +245,11 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield from _leaves(value, (*path, str(key).lower()))
     else:
         yield path, node
+
+
+def eopf_detectors(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """The detectors of an EOPF Zarr product."""
+    root = _open_store(str(path))
+    if "measurements" not in root:
+        raise BadInputError(f"{path} is a Zarr store without /measurements; S02MSIL1B was expected")
+    return tuple(sorted(int(k[1:]) for k in root["measurements"].group_keys() if k[1:].isdecimal()))

@@ -1,0 +1,212 @@
+"""Any raster with Sentinel-2-like bands as a BandStack."""
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
+from l1bsr_geo.geometry.affine import AffineModel
+from l1bsr_geo.geometry.grid import GeoGrid
+from l1bsr_geo.geometry.model import GeometryModel
+from l1bsr_geo.geometry.rpc import RPCModel
+from l1bsr_geo.images import BandStack, PixelSource
+from l1bsr_geo.readers.sentinel2_metadata import BANDS, band_name
+from l1bsr_geo.readers.sources import RasterSource, ScaledSource, check_complete
+
+DEFAULT_BANDS = ("B02", "B03", "B04", "B08")
+REFLECTANCE_GAIN = 10_000.0
+"""DN per unit of reflectance, as in Sentinel-2 products."""
+
+_COLOURS = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "near infrared": "B08"}
+_LARGEST_REFLECTANCE = 4.0  # snow, clouds and glint exceed 1; DN do not stay below this
+
+
+def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None) -> BandStack:
+    """A raster of Sentinel-2-like bands, its pixels unread.
+
+    Bands are found by name: descriptions, BANDNAME tags or colours such as ``B2``, ``B02``,
+    ``B4, central wavelength 665 nm``, ``blue``, ``nir``. Four bands without names are taken as B02,
+    B03, B04, B08, with a warning. Scale and offset of the file become ``attrs["scale"]`` (value per
+    DN) and ``add_offset``. A float raster whose values look like reflectance (none above 4) is read
+    as DN = 10000 x value, with a warning and ``attrs["scale"]`` = 1/10000.
+
+    The geometry is the map transform where there is a CRS, else the RPC, else none.
+
+    Args:
+        path: what GDAL opens.
+        bands: which bands, by name, of a raster that names its bands; the names of all bands, in
+            order, of one that does not. By default B02 B03 B04 B08 where they are there, else all.
+
+    Raises:
+        MissingInputError: the file is not there.
+        BadInputError: not a raster, or its bands cannot be told apart.
+    """
+    name = os.fspath(path)
+    check_complete(name, name)
+    if Path(name).is_dir():
+        raise BadInputError(f"{name} is a folder without a Sentinel-2 product; give a raster file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(name) as raster:
+                return _read(raster, name, bands)
+    except RasterioError as error:
+        raise BadInputError(
+            f"{name} cannot be opened as a raster ({error}); give a GeoTIFF, a JPEG 2000 or "
+            "another format that GDAL reads"
+        ) from error
+
+
+def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
+    chosen = _choose_bands(raster, name, wanted)
+    dtypes = {raster.dtypes[i - 1] for i in chosen.values()}
+    if len(dtypes) > 1 or np.dtype(next(iter(dtypes))).kind not in "uif":
+        raise BadInputError(f"{name}: bands of {', '.join(dtypes)}; one real number type expected")
+    nodata = raster.nodata
+    sources: dict[str, PixelSource] = {
+        b: RasterSource(name, i, raster.shape, np.dtype(raster.dtypes[i - 1]))
+        for b, i in chosen.items()
+    }
+    scales = {b: float(raster.scales[i - 1]) or 1.0 for b, i in chosen.items()}
+    offsets = {b: float(raster.offsets[i - 1]) for b, i in chosen.items()}
+    if len(set(scales.values())) > 1:
+        raise BadInputError(f"{name}: bands have scales {scales}; one scale for all was expected")
+    scale = next(iter(scales.values()))
+    if scale == 1.0 and _is_reflectance(raster, list(chosen.values())):
+        warnings.warn(
+            L1bsrGeoWarning(
+                f"{name} holds float values of at most {_LARGEST_REFLECTANCE:g}, taken as "
+                f"reflectance: read as DN = {REFLECTANCE_GAIN:g} x value (scale 0.0001)"
+            ),
+            stacklevel=4,
+        )
+        scale = 1 / REFLECTANCE_GAIN
+        sources = {b: ScaledSource(s, REFLECTANCE_GAIN, nodata) for b, s in sources.items()}
+    if nodata is None and any(
+        MaskFlags.per_dataset in raster.mask_flag_enums[i - 1] for i in chosen.values()
+    ):
+        warnings.warn(
+            L1bsrGeoWarning(
+                f"{name} marks missing pixels by a mask or alpha band, which is not read; set a "
+                "no data value (gdal_translate -a_nodata) if that matters"
+            ),
+            stacklevel=4,
+        )
+    grid = GeoGrid(raster.shape, _model(raster))
+    return BandStack(
+        sources=sources,
+        grids=dict.fromkeys(sources, grid),
+        reference="B03" if "B03" in sources else next(iter(sources)),
+        add_offset={b: offsets[b] / scale for b in sources},
+        nodata=nodata,
+        attrs={
+            "product": Path(name).stem,
+            "level": "raster",
+            "scale": scale,
+            "rpcs": raster.rpcs is not None,
+            "gcps": len(raster.gcps[0]),
+            "tags": dict(raster.tags()),
+        },
+    )
+
+
+def _choose_bands(raster: Any, name: str, wanted: Sequence[str] | None) -> dict[str, int]:
+    """Band names to 1-based indices."""
+    indices = [
+        i
+        for i, colour in zip(raster.indexes, raster.colorinterp, strict=True)
+        if colour != ColorInterp.alpha
+    ]
+    named: dict[str, int] = {}
+    for i in indices:
+        if (band := _name_of(raster, i)) is not None:
+            named.setdefault(band, i)
+    if wanted is None:
+        return _default_bands(name, indices, named)
+    names = [band_name(b) for b in wanted]
+    if len(set(names)) < len(names):
+        raise BadInputError(f"--bands {','.join(wanted)} names a band twice")
+    if set(names) <= set(named):
+        return {b: named[b] for b in names}
+    if len(named) < len(indices) and len(names) == len(indices):
+        return dict(zip(names, indices, strict=True))
+    have = f"bands {', '.join(named)}" if named else f"{len(indices)} bands without names"
+    raise BadInputError(
+        f"{name} has {have}, {', '.join(names)} were asked for; --bands chooses by name, or names "
+        "every band of a raster that does not name its own"
+    )
+
+
+def _default_bands(name: str, indices: list[int], named: dict[str, int]) -> dict[str, int]:
+    if set(DEFAULT_BANDS) <= set(named):
+        return {b: named[b] for b in DEFAULT_BANDS}
+    if named and len(named) == len(indices):
+        return named
+    if len(indices) == len(DEFAULT_BANDS):
+        chosen = dict(zip(DEFAULT_BANDS, indices, strict=True))
+        if named and any(chosen.get(b) != i for b, i in named.items()):
+            raise BadInputError(
+                f"{name} names only some of its bands ({', '.join(named)}); give --bands with the "
+                "names of all four, in order"
+            )
+        warnings.warn(
+            L1bsrGeoWarning(
+                f"{name}: four bands without names, taken as {', '.join(DEFAULT_BANDS)}; give "
+                "--bands if they are others"
+            ),
+            stacklevel=5,
+        )
+        return chosen
+    raise BadInputError(
+        f"{name} has {len(indices)} bands, of which {len(named)} have a known name; four were "
+        "expected, or --bands with the name of each, in order, such as B02,B03,B04,B08"
+    )
+
+
+def _name_of(raster: Any, index: int) -> str | None:
+    """The Sentinel-2 band that a raster's band says it is."""
+    tags = raster.tags(index)
+    for text in (raster.descriptions[index - 1], tags.get("BANDNAME"), tags.get("name")):
+        words = (text or "").strip().lower()
+        if match := re.match(r"b(?:and)?[ _]?(\d{1,2}a?)\b", words):
+            name = "B" + match[1].upper().rjust(2, "0")
+            # "Band 1" to "Band 4" is how software numbers bands, not a Sentinel-2 name
+            if name in BANDS and not re.match(r"band[ _]?\d", words):
+                return name
+        if words in _COLOURS:
+            return _COLOURS[words]
+    return None
+
+
+def _is_reflectance(raster: Any, indices: list[int]) -> bool:
+    """Whether a float raster's values, on a sample of it, are reflectances rather than DN."""
+    if np.dtype(raster.dtypes[indices[0] - 1]).kind != "f":
+        return False
+    shape = (len(indices), min(raster.height, 256), min(raster.width, 256))
+    sample = raster.read(indices, out_shape=shape, masked=True).filled(np.nan)
+    values = sample[np.isfinite(sample)]
+    return bool(values.size and 0 < values.max() <= _LARGEST_REFLECTANCE)
+
+
+def _model(raster: Any) -> GeometryModel | None:
+    """The map transform, else the RPC, else nothing."""
+    if raster.crs is not None and not raster.transform.is_identity:
+        return AffineModel(raster.transform, raster.crs.to_wkt())
+    rpc = raster.rpcs
+    if rpc is None:
+        return None
+    coefficients = (rpc.line_num_coeff, rpc.line_den_coeff, rpc.samp_num_coeff, rpc.samp_den_coeff)
+    axes = {"LINE": "line", "SAMP": "samp", "LAT": "lat", "LONG": "long", "HEIGHT": "height"}
+    return RPCModel(
+        *(np.asarray(c, np.float64) for c in coefficients),
+        offset={k: float(getattr(rpc, f"{v}_off")) for k, v in axes.items()},
+        scale={k: float(getattr(rpc, f"{v}_scale")) for k, v in axes.items()},
+    )
