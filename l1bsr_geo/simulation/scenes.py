@@ -21,7 +21,7 @@ from l1bsr_geo.geometry.elevation import SampledElevation
 
 TEN_METRE_BANDS = ("B02", "B03", "B04", "B08")
 MTF = {"B02": 0.26, "B03": 0.28, "B04": 0.24, "B08": 0.26}  # at the Nyquist frequency of 10 m
-"""Source: the SupReME / S2Sharp family of codes (METHODS m2)."""
+"""Source: the SupReME / S2Sharp family of codes."""
 
 # DN (zero is no light) of B02 B03 B04 B08. Source: order of the percentiles of real L1B crops.
 _LAND = np.array(
@@ -74,13 +74,16 @@ class MapScene:
     def sample(self, band: str, e: npt.ArrayLike, n: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """DN of a band at map positions [m], cubic; NaN outside the scene."""
         x, y = ~self.transform @ (np.asarray(e, np.float64), np.asarray(n, np.float64))
-        at = np.stack(np.broadcast_arrays(y - 0.5, x - 0.5))
-        out = np.empty(at.shape[1:], np.float32)
-        coefficients = self._coefficients[self.bands.index(band)]
-        ndimage.map_coordinates(
-            coefficients, at, out, order=3, prefilter=False, mode="constant", cval=np.nan
+        x, y = np.broadcast_arrays(x, y)
+        values = ndimage.map_coordinates(
+            self._coefficients[self.bands.index(band)],
+            np.stack([y.ravel(), x.ravel()]) - 0.5,
+            order=3,
+            prefilter=False,
+            mode="constant",
+            cval=np.nan,
         )
-        return out
+        return np.asarray(values.reshape(x.shape), np.float32)
 
     def seen_by(self, mtf: Mapping[str, float] = MTF, pixel: float = 10.0) -> "MapScene":
         """The scene as an instrument samples it: Gaussian blur with an MTF at its Nyquist.

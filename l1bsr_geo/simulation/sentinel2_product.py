@@ -1,7 +1,8 @@
 """Render a map scene through instrument models into a Sentinel-2 L1B SAFE product.
 
 Every band of every detector is sampled with its own geometry, so parallax between bands and
-detectors, on flat ground and on relief, is that of the models. Names and layout: FORMATS A1.
+detectors, on flat ground and on relief, is that of the models. Names and layout are those of the
+real products (sen2vm-core, L1B_CDSE_Download; its test set TDS1).
 """
 
 import re
@@ -77,8 +78,8 @@ class Radiometry:
     Attributes:
         add_offset: RADIO_ADD_OFFSET [DN], 0 where the product has none.
         gain: PHYSICAL_GAINS [DN per W m-2 sr-1 um-1].
-        noise: ALPHA, BETA; variance of DN is ALPHA squared + BETA times radiance. The noise of real
-            crops (METHODS m2) agrees with radiance there, not with DN.
+        noise: ALPHA, BETA; variance of DN is ALPHA squared + BETA times radiance. With radiance,
+            not DN, that is the noise measured in real crops (1.4 DN at 137 in B04, at 210 in B03).
     """
 
     add_offset: float
