@@ -54,7 +54,11 @@ def read_elevation(
         raise BadInputError(f"bounds {bounds} are no west, south, east, north in degrees")
     area = (west - _MARGIN, max(-90, south - _MARGIN), east + _MARGIN, min(90, north + _MARGIN))
     tiles = _tiles(Path(path), area)
-    step = _resolution(tiles, area)
+    step, corner = _resolution(tiles, area)
+    # nodes of the grid on nodes of the DEM: heights are not smoothed by resampling
+    west = corner[0] + np.floor((area[0] - corner[0]) / step[0]) * step[0]
+    north = corner[1] - np.floor((corner[1] - area[3]) / step[1]) * step[1]
+    area = (float(west), area[1], area[2], float(north))
     heights = _mosaic(tiles, area, step)
     grid = SampledElevation(heights, area[0] + step[0] / 2, area[3] - step[1] / 2, step[0], step[1])
     sea = _geoid_heights(grid, Path(geoid)) if geoid is not None else np.float32(0)
@@ -134,17 +138,24 @@ def _touches(box: Bounds, area: Bounds) -> bool:
     )
 
 
-def _resolution(tiles: Sequence[Path], area: Bounds) -> tuple[float, float]:
-    """Pixel size (lon, lat) [degrees] of the finest tile, coarsened to the bound on memory."""
-    steps = []
+def _resolution(
+    tiles: Sequence[Path], area: Bounds
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Pixel size (lon, lat) of the finest tile, and its north-west corner [degrees].
+
+    The size is coarsened to keep within the bound on memory.
+    """
+    finest, corner = (np.inf, np.inf), (0.0, 0.0)
     for file in tiles:
         with _open(file) as raster:
             box = _lonlat_bounds(raster, file)
-            steps.append(((box[2] - box[0]) / raster.width, (box[3] - box[1]) / raster.height))
-    lon, lat = (min(s) for s in zip(*steps, strict=True))
+            step = (box[2] - box[0]) / raster.width, (box[3] - box[1]) / raster.height
+            if step < finest:
+                finest, corner = step, (box[0], box[3])
+    lon, lat = finest
     pixels = (area[2] - area[0]) / lon * ((area[3] - area[1]) / lat)
     coarser = max(1.0, float(np.sqrt(pixels / _MAX_PIXELS)))
-    return lon * coarser, lat * coarser
+    return (lon * coarser, lat * coarser), corner
 
 
 def _mosaic(
@@ -178,6 +189,8 @@ def _paste(
     right = min(out.shape[1], int(np.ceil((box[2] - area[0]) / step[0])))
     top = max(0, int(np.floor((area[3] - box[3]) / step[1])))
     bottom = min(out.shape[0], int(np.ceil((area[3] - box[1]) / step[1])))
+    if right <= left or bottom <= top:
+        return
     origin = from_origin(area[0] + left * step[0] - turn, area[3] - top * step[1], *step)
     try:
         with WarpedVRT(

@@ -90,9 +90,9 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
         )
         scale = 1 / REFLECTANCE_GAIN
         sources = {b: ScaledSource(s, REFLECTANCE_GAIN, nodata) for b, s in sources.items()}
-    if nodata is None and any(
-        MaskFlags.per_dataset in raster.mask_flag_enums[i - 1] for i in chosen.values()
-    ):
+    flags = {flag for i in chosen.values() for flag in raster.mask_flag_enums[i - 1]}
+    masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    if nodata is None and (masked or ColorInterp.alpha in raster.colorinterp[len(DEFAULT_BANDS) :]):
         warnings.warn(
             L1bsrGeoWarning(
                 f"{name} marks missing pixels by a mask or alpha band, which is not read; set a "
@@ -120,11 +120,9 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
 
 def _choose_bands(raster: Any, name: str, wanted: Sequence[str] | None) -> dict[str, int]:
     """Band names to 1-based indices."""
-    indices = [
-        i
-        for i, colour in zip(raster.indexes, raster.colorinterp, strict=True)
-        if colour != ColorInterp.alpha
-    ]
+    indices = list(raster.indexes)
+    if len(indices) > len(DEFAULT_BANDS):  # GDAL calls the fourth of four unnamed bands alpha
+        indices = [i for i in indices if raster.colorinterp[i - 1] != ColorInterp.alpha]
     named: dict[str, int] = {}
     for i in indices:
         if (band := _name_of(raster, i)) is not None:
@@ -203,10 +201,12 @@ def _model(raster: Any) -> GeometryModel | None:
     rpc = raster.rpcs
     if rpc is None:
         return None
-    coefficients = (rpc.line_num_coeff, rpc.line_den_coeff, rpc.samp_num_coeff, rpc.samp_den_coeff)
     axes = {"LINE": "line", "SAMP": "samp", "LAT": "lat", "LONG": "long", "HEIGHT": "height"}
     return RPCModel(
-        *(np.asarray(c, np.float64) for c in coefficients),
+        line_num=np.asarray(rpc.line_num_coeff, np.float64),
+        line_den=np.asarray(rpc.line_den_coeff, np.float64),
+        samp_num=np.asarray(rpc.samp_num_coeff, np.float64),
+        samp_den=np.asarray(rpc.samp_den_coeff, np.float64),
         offset={k: float(getattr(rpc, f"{v}_off")) for k, v in axes.items()},
         scale={k: float(getattr(rpc, f"{v}_scale")) for k, v in axes.items()},
     )

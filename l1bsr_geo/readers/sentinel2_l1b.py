@@ -35,7 +35,7 @@ from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
 from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, band_name
 from l1bsr_geo.readers.sentinel2_product import Granule, Product, open_product
 from l1bsr_geo.readers.sentinel2_zarr import is_eopf, read_eopf_detector
-from l1bsr_geo.readers.sources import CroppedSource, MosaicSource, RasterSource, open_source
+from l1bsr_geo.readers.sources import MosaicSource, RasterSource, open_source
 
 __all__ = ["open_product", "read_detector_crop", "read_detector_overlap", "read_instrument_model"]
 
@@ -195,12 +195,7 @@ def crop_detector(crop: DetectorCrop, window: Window) -> DetectorCrop:
         window: in pixels of the crop's bands; inside them.
     """
     ratio = RESOLUTION[crop.reference] // 10
-    return replace(
-        crop,
-        sources={b: CroppedSource(s, window) for b, s in crop.sources.items()},
-        grids={b: g.crop(window) for b, g in crop.grids.items()},
-        first_line=crop.first_line + window.row_off * ratio,
-    )
+    return replace(crop.crop(window), first_line=crop.first_line + window.row_off * ratio)
 
 
 def _common_ground(

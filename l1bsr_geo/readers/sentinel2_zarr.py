@@ -20,9 +20,9 @@ from affine import Affine
 from l1bsr_geo.errors import BadInputError, BadOptionError, GeometryWarning, MissingInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.location_grid import LocationGrid
-from l1bsr_geo.images import DetectorCrop, PixelSource
+from l1bsr_geo.images import DetectorCrop, PixelSource, SourceWindow
 from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, platform_of
-from l1bsr_geo.readers.sources import CroppedSource, ScaledSource
+from l1bsr_geo.readers.sources import ScaledSource
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_eopf_detector(
         window = Window(0, first // ratio, source.shape[1], (last - first) // ratio)
         model = _footprint(root, name, detector, source.shape)
         grids[band] = GeoGrid(window.shape, model, Affine.translation(0, window.row_off))
-        cropped[band] = CroppedSource(_to_counts(source, other, band), window)
+        cropped[band] = SourceWindow(_to_counts(source, other, band), window)
     stac = _discovery(root)
     return DetectorCrop(
         sources=cropped,

@@ -7,6 +7,7 @@ at a time.
 
 import os
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import rasterio.windows
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
@@ -89,33 +90,6 @@ class MosaicSource:
                 inside = common.shift(-window.col_off, -window.row_off)
                 out[inside.slices] = part.read(common.shift(0, -row))
         return out
-
-
-@dataclass(frozen=True)
-class CroppedSource:
-    """A window of another source.
-
-    Attributes:
-        source: the whole.
-        window: the part of it that is this source; it lies inside the whole.
-    """
-
-    source: PixelSource
-    window: Window
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(height, width)``."""
-        return self.window.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type on disk."""
-        return self.source.dtype
-
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """The pixels of a window of the crop."""
-        return self.source.read(window.shift(self.window.col_off, self.window.row_off))
 
 
 @dataclass(frozen=True)
@@ -232,7 +206,9 @@ def _opened(path: str) -> Iterator[Any]:
     key = (path, *_stamp(path))
     with _rasters.lock:
         if key not in _rasters:
-            _rasters[key] = (rasterio.open(path), threading.RLock())
+            with warnings.catch_warnings():  # sensor geometry has no map transform, as expected
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                _rasters[key] = (rasterio.open(path), threading.RLock())
         _rasters.move_to_end(key)
         raster, lock = _rasters[key]
         while len(_rasters) > _MAX_OPEN:
