@@ -1,0 +1,225 @@
+"""Weights on disk: reading them without running anything, and checking that they fit."""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from l1bsr_geo.errors import MissingInputError, WeightsError
+
+State = Mapping[str, Tensor]
+"""Parameter name to tensor."""
+
+_WHERE = ("state_dict", "model_state_dict", "model", "net", "network", "params", "params_ema")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Trained weights where their authors keep them.
+
+    Attributes:
+        repository: ``owner/name`` on GitHub.
+        commit: the commit that is pinned.
+        path: the file in it.
+        git_blob: what git calls the file's content (``hash_git_blob``).
+        licence: SPDX name of the licence they come under.
+    """
+
+    repository: str
+    commit: str
+    path: str
+    git_blob: str
+    licence: str
+
+    @property
+    def page(self) -> str:
+        """Where a person finds them, and the licence's text."""
+        return f"https://github.com/{self.repository}/tree/{self.commit}"
+
+
+def find_cached(name: str, cache: str | Path | None = None) -> Path:
+    """Where the converted weights of a model are kept, there or not.
+
+    Args:
+        name: of the model.
+        cache: folder; ``$L1BSR_GEO_CACHE`` or else the platform's cache folder where None.
+    """
+    folder = cache or os.environ.get("L1BSR_GEO_CACHE") or pooch.os_cache("l1bsr_geo")
+    return Path(folder).expanduser() / f"{name}.safetensors"
+
+
+def find_weights(name: str, given: str | Path | None, licence: str) -> Path:
+    """The weights file of a model: the one given, or the cached one.
+
+    Raises:
+        MissingInputError: it is not there; says how to get it.
+    """
+    path = find_cached(name) if given is None else Path(given)
+    if path.is_file():
+        return path
+    if given is not None:
+        raise MissingInputError(f"{given}: there is no such weights file for {name}")
+    raise MissingInputError(
+        f"{name} needs trained weights, and {path} is not there; get the authors' own ({licence}) "
+        f"with `l1bsr-geo models fetch {name}`, or give a file with --weights"
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Parameters of a safetensors file, or of a torch file as authors publish them.
+
+    Torch files are read with ``weights_only=True``: a pickle that would run code is refused. Their
+    parameters may lie beside other things (epoch, optimizer) and under a common prefix
+    (``module.``).
+
+    Returns:
+        Parameter name to tensor on the CPU; floating-point ones in float32.
+
+    Raises:
+        MissingInputError: there is no such file.
+        WeightsError: the file holds no weights.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: there is no such weights file")
+    state = _read_torch(path) if _is_pickle(path) else _read_safetensors(path)
+    return {name: v.float() if v.is_floating_point() else v for name, v in state.items()}
+
+
+def check_fits(state: State, expected: Mapping[str, torch.Size], what: str) -> None:
+    """Refuse parameters that are not exactly a network's.
+
+    Args:
+        state: parameter name to tensor.
+        expected: parameter name to shape, in the network's order.
+        what: names the file and the network in the message.
+
+    Raises:
+        WeightsError: with the first name that differs, or that holds values that are not finite.
+    """
+    for name, shape in expected.items():
+        if name not in state:
+            raise WeightsError(f"{what}: {name} is expected with shape {_size(shape)}, not found")
+        found = state[name]
+        if found.shape != shape:
+            raise WeightsError(
+                f"{what}: {name} is expected with shape {_size(shape)}, found {_size(found.shape)}"
+            )
+        if not bool(torch.isfinite(found).all()):
+            raise WeightsError(f"{what}: {name} has values that are not finite")
+    for name, found in state.items():
+        if name not in expected:
+            raise WeightsError(
+                f"{what}: {name} with shape {_size(found.shape)} is not a parameter of the network"
+            )
+
+
+def read_licence(path: Path, published: PublishedWeights) -> str | None:
+    """The licence that a weights file comes under, as far as it can be told.
+
+    Args:
+        path: the file; ours say it themselves.
+        published: the published file, which is known by its content.
+
+    Returns:
+        SPDX name, or None for a file that says nothing and is not the published one.
+    """
+    if _is_pickle(path):
+        return published.licence if hash_git_blob(path) == published.git_blob else None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("licence")
+    except safetensors.SafetensorError:
+        return None  # not weights at all, which reading it says better
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_git_blob(path: Path) -> str:
+    """The id that git gives a file's content: the sha1 of ``blob <length>``, a zero byte, content.
+
+    It is what a commit pins, so a file can be checked against the authors' repository.
+    """
+    # git's own identifiers, nothing of ours is protected by it
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(9)
+    # torch writes a zip, or before 1.6 a bare pickle; safetensors opens with a length and a brace
+    return start[8:9] != b"{" and (zipfile.is_zipfile(path) or start[:1] == b"\x80")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(
+            f"{path}: not a weights file: neither safetensors ({error}) nor a torch checkpoint"
+        ) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: a pickle that holds more than weights; it was not loaded, because loading it "
+            "would run code that came with the file"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: not a torch checkpoint, or a damaged one: {reason}") from error
+    state = _find_state(loaded)
+    if state is None:
+        raise WeightsError(
+            f"{path}: a torch file without parameters: neither a dictionary of tensors nor one "
+            f"under {', '.join(_WHERE)}"
+        )
+    return _without_prefix(state)
+
+
+def _find_state(loaded: object) -> dict[str, Tensor] | None:
+    if not isinstance(loaded, Mapping):
+        return None
+    if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
+        return {str(name): v for name, v in loaded.items()}
+    inner = (_find_state(loaded[key]) for key in _WHERE if key in loaded)
+    return next((state for state in inner if state is not None), None)
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            return _without_prefix({name.removeprefix(prefix): v for name, v in state.items()})
+    return state
+
+
+def _size(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape)) or "none"

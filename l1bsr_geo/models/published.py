@@ -1,0 +1,143 @@
+"""Weights that others trained: fetched or imported, checked, and kept as safetensors."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.torch
+
+from l1bsr_geo import __version__
+from l1bsr_geo.errors import BadOptionError, WeightsError
+from l1bsr_geo.models.checkpoint import (
+    PublishedWeights,
+    State,
+    check_fits,
+    find_cached,
+    hash_file,
+    hash_git_blob,
+    read_checkpoint,
+)
+from l1bsr_geo.models.download import Progress, download
+from l1bsr_geo.models.registry import MODELS, find_entry
+
+SERVER = "https://raw.githubusercontent.com"
+"""Where published weights are fetched; ``$L1BSR_GEO_WEIGHTS_URL`` names a mirror of it."""
+
+
+def fetch(
+    name: str,
+    accept_licence: bool | Callable[[str], bool],
+    cache: str | Path | None = None,
+    base_url: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Download a model's published weights and keep them, checked and converted, in the cache.
+
+    Args:
+        name: of the model.
+        accept_licence: whether the user accepts the licence, or a function that shows them its
+            notice and asks.
+        cache: folder; see ``find_cached``.
+        base_url: server with the layout ``<base>/<owner>/<repository>/<commit>/<path>``.
+        progress: is told (bytes there, bytes in all or None).
+
+    Returns:
+        The safetensors file; ``.json`` beside it holds its sha256 and where it comes from.
+
+    Raises:
+        BadOptionError: nothing is published under the name, or the licence is not accepted.
+        WeightsError: it cannot be reached, or is not what was pinned.
+    """
+    weights = find_entry(name).weights
+    if weights is None:
+        raise BadOptionError(f"{name} is not trained: there are no weights to fetch")
+    accepted = accept_licence(notice(name, weights)) if callable(accept_licence) else accept_licence
+    if not accepted:
+        raise BadOptionError(
+            f"{notice(name, weights)} Nothing was fetched: the licence was not accepted"
+        )
+    base = base_url or os.environ.get("L1BSR_GEO_WEIGHTS_URL") or SERVER
+    url = f"{base.rstrip('/')}/{weights.repository}/{weights.commit}/{weights.path}"
+    target = find_cached(name, cache)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    original = target.with_name(f"{name}-{Path(weights.path).name}")
+    download(url, original, weights.git_blob, progress)
+    try:
+        return _convert(original, name, target, source=url)
+    finally:
+        original.unlink()
+
+
+def import_weights(
+    path: str | Path, name: str | None = None, cache: str | Path | None = None
+) -> Path:
+    """Keep a weights file in the cache: a published checkpoint as downloaded, or safetensors.
+
+    Args:
+        path: the file.
+        name: the model it is for; found by its parameters where None.
+        cache: folder; see ``find_cached``.
+
+    Returns:
+        The safetensors file in the cache, which ``Model(name)`` takes from now on.
+
+    Raises:
+        MissingInputError: there is no such file.
+        BadOptionError: the model takes no weights.
+        WeightsError: the file holds no weights, or another network's.
+    """
+    path = Path(path)
+    name = name or recognise(read_checkpoint(path), path)
+    if find_entry(name).weights is None:
+        raise BadOptionError(f"{name} is not trained: it takes no weights")
+    target = find_cached(name, cache)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return _convert(path, name, target, source=path.name)
+
+
+def recognise(state: State, path: Path) -> str:
+    """The model whose network has exactly these parameters."""
+    trained = {name: entry.shapes() for name, entry in MODELS.items() if entry.weights}
+    for name, shapes in trained.items():
+        if {k: v.shape for k, v in state.items()} == shapes:
+            return name
+    # the one with most names in common, so that the message says what is wrong with it
+    nearest = max(trained, key=lambda name: len(trained[name].keys() & state.keys()))
+    if not trained[nearest].keys() & state.keys():
+        raise WeightsError(
+            f"{path}: the weights of none of {', '.join(trained)}; its first parameter is "
+            f"{next(iter(state), 'missing')}"
+        )
+    check_fits(state, trained[nearest], f"{path} as weights of {nearest}, the nearest network")
+    return nearest
+
+
+def notice(name: str, weights: PublishedWeights) -> str:
+    """What a user is shown before weights are fetched."""
+    return (
+        f"The trained weights of {name} are the work of {weights.repository} and come under "
+        f"{weights.licence} (its text: {weights.page}); l1bsr_geo itself does not contain them."
+    )
+
+
+def _convert(path: Path, name: str, target: Path, source: str) -> Path:
+    """Check a checkpoint and write it as safetensors with its sidecar; both, or neither."""
+    entry = find_entry(name)
+    state = read_checkpoint(path)
+    check_fits(state, entry.shapes(), f"{path} as weights of {name}")
+    facts = {"model": name, "source": source, "git_blob": hash_git_blob(path)}
+    if entry.weights is not None and facts["git_blob"] == entry.weights.git_blob:
+        facts |= {"repository": entry.weights.repository, "commit": entry.weights.commit}
+        facts |= {"path": entry.weights.path, "licence": entry.weights.licence}
+    facts["converted_by"] = f"l1bsr_geo {__version__}"
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
+        converted, sidecar = Path(folder) / target.name, Path(folder) / "sidecar.json"
+        tensors = {k: v.contiguous() for k, v in state.items()}
+        safetensors.torch.save_file(tensors, converted, metadata=facts)
+        record = {**facts, "sha256": hash_file(converted)}
+        sidecar.write_text(json.dumps(record, indent=2) + "\n")
+        sidecar.replace(target.with_suffix(".json"))
+        converted.replace(target)
+    return target

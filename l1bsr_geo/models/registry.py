@@ -1,0 +1,330 @@
+"""The models by name, and Model: one of them as the rest of the package runs it."""
+
+import copy
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from l1bsr_geo.errors import BadInputError, BadOptionError, WeightsError
+from l1bsr_geo.models import csr, l1bsr
+from l1bsr_geo.models.base import ModelSpec, Restorer, SceneRestorer, Statistics
+from l1bsr_geo.models.checkpoint import (
+    PublishedWeights,
+    check_fits,
+    find_weights,
+    hash_file,
+    read_checkpoint,
+    read_licence,
+)
+from l1bsr_geo.models.classical import Bicubic, Geometric
+from l1bsr_geo.models.receptive_field import probe_halo
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+Pixels: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model.
+
+    Attributes:
+        spec: what the rest of the package must know.
+        build: makes it, untrained.
+        weights: the published ones; None where nothing is trained.
+        network: the submodule of the restorer whose parameters have the published names.
+    """
+
+    spec: ModelSpec
+    build: Callable[[], Restorer]
+    weights: PublishedWeights | None = None
+    network: str = ""
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The network's parameters, name to shape; costs no memory."""
+        with torch.device("meta"):
+            network = self.trained_part(self.build())
+        return {name: v.shape for name, v in network.state_dict().items()}
+
+    def trained_part(self, restorer: Restorer) -> nn.Module:
+        """The module that the weights are loaded into."""
+        return cast("nn.Module", restorer).get_submodule(self.network)
+
+
+def _published_l1bsr(path: str, git_blob: str) -> PublishedWeights:
+    return PublishedWeights(
+        repository="centreborelli/L1BSR",
+        commit="296a8e8d29ecfe044fe0698cc1726450ab617e44",
+        path=path,
+        git_blob=git_blob,
+        licence="GPL-3.0",
+    )
+
+
+MODELS: dict[str, Entry] = {
+    "geometric": Entry(Geometric().spec, Geometric),
+    "bicubic": Entry(Bicubic().spec, Bicubic),
+    "l1bsr": Entry(
+        l1bsr.SPEC,
+        l1bsr.REC,
+        _published_l1bsr(
+            "trained_models/REC_Real_L1B.pt", "55a5e01bb70fd7e34a29d09494013c6a79c7770b"
+        ),
+    ),
+    "csr": Entry(
+        csr.SPEC,
+        csr.BandRegistration,
+        _published_l1bsr(
+            "trained_models/CSR_Real_L1B.pth.tar", "17edadc1a1327e47f6f3e87ef84ebfa66c580463"
+        ),
+        network="network",
+    ),
+}
+"""Model name to entry; ``geometric`` is the default."""
+
+
+def find_entry(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        BadOptionError: there is none.
+    """
+    if name not in MODELS:
+        raise BadOptionError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+class Model:
+    """A restorer, run from numpy to numpy.
+
+    It pickles in a few bytes: weights are read once in each process, and checked against the hash
+    that was taken where the model was made.
+
+    Args:
+        name: in ``MODELS``.
+        weights: a file: ours (safetensors) or a published checkpoint as downloaded; the cached
+            ones (``fetch``, ``import_weights``) where None.
+        device: ``"auto"`` takes a GPU where there is one.
+        precision: ``"bf16"`` runs convolutions in half the bits; ``"auto"`` is ``"fp32"``, because
+            bf16 costs REC more than 1 DN rms (with random weights and a result of 100 DN rms).
+
+    Attributes:
+        spec: what the rest of the package must know.
+        weights_sha256: hash of the weights file, or None where nothing is trained.
+        licence: SPDX name of the weights' licence, or None where none is known.
+
+    Raises:
+        BadOptionError: a name, device or precision that is not to be had.
+        MissingInputError: there are no weights; says how to get them.
+        WeightsError: the weights are not this network's.
+    """
+
+    def __init__(
+        self,
+        name: str = "geometric",
+        weights: str | Path | None = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+    ) -> None:
+        entry = find_entry(name)
+        self.spec: ModelSpec = entry.spec
+        self.weights_sha256: str | None = None
+        self.licence: str | None = None
+        self._name: str | None = name
+        self._path: Path | None = None
+        self._restorer: Restorer | None = None
+        self._set_options(device, precision)
+        if entry.weights is None and weights is not None:
+            raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
+        if entry.weights is not None:
+            self._path = find_weights(name, weights, entry.weights.licence).absolute()
+            self.weights_sha256 = hash_file(self._path)
+            self.licence = read_licence(self._path, entry.weights)
+        with _lock(self.torch_device):  # what is wrong with weights is said before any work
+            self._load(self.torch_device)
+
+    @classmethod
+    def from_restorer(
+        cls, restorer: Restorer, device: Device = "auto", precision: Precision = "auto"
+    ) -> "Model":
+        """Any restorer as a Model: a copy of it, which then travels whole when pickled."""
+        model = cls.__new__(cls)
+        model.spec, model.weights_sha256, model.licence = restorer.spec, None, None
+        model._name = model._path = None
+        model._set_options(device, precision)
+        model._restorer = copy.deepcopy(restorer)
+        return model
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device in this process."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def restore(
+        self,
+        views: Pixels,
+        flow: Pixels | None = None,
+        statistics: Statistics | None = None,
+    ) -> Pixels:
+        """Restore a batch; one at a time runs on a device, whoever calls.
+
+        Args:
+            views: (B, T, C, H, W) [DN], any size: it is padded by its edge to ``spec.multiple``.
+            flow: (B, T, C, 2, H, W) [px], used where ``spec.flow``; None is no motion.
+            statistics: of the scene, where ``spec.scene_statistics``; None pools over each image.
+
+        Returns:
+            (B, C, scale * H, scale * W) [DN].
+
+        Raises:
+            BadInputError: bands, frames or shapes that the model does not take.
+        """
+        self._check(views, flow)
+        device, scale = self.torch_device, self.spec.scale
+        with _lock(device), torch.inference_mode(), self._autocast(device):
+            restorer = self._load(device)
+            x = self._tensor(views, device) / self.spec.gain
+            motion = None if flow is None or not self.spec.flow else self._tensor(flow, device)
+            if statistics and self.spec.scene_statistics:
+                frozen = {k: torch.as_tensor(v, device=device) for k, v in statistics.items()}
+                y = cast("SceneRestorer", restorer)(x, motion, frozen)
+            else:
+                y = restorer(x, motion)
+            height, width = views.shape[-2:]
+            y = y[..., : scale * height, : scale * width].float() * self.spec.gain
+            return cast("Pixels", y.cpu().contiguous().numpy())
+
+    def scene_statistics(self, views_list: Iterable[Pixels]) -> Statistics:
+        """What the model pools over a scene, averaged over samples of it by their pixels.
+
+        Args:
+            views_list: samples (B, T, C, H, W) [DN], of one size or several.
+
+        Returns:
+            To be given to ``restore``; empty where the model does not pool.
+        """
+        if not self.spec.scene_statistics:
+            return {}
+        total: dict[str, npt.NDArray[np.float64]] = {}
+        count = 0
+        for views in views_list:
+            self._check(views, None)
+            pixels = views.shape[0] * views.shape[-2] * views.shape[-1]
+            count += pixels
+            for name, value in self._statistics(views).items():
+                total[name] = total.get(name, np.float64(0)) + pixels * value.cpu().double().numpy()
+        if not count:
+            raise BadInputError(f"{self.spec.name}: scene statistics of no sample at all")
+        return {name: value / count for name, value in total.items()}
+
+    def probe_halo(self, tolerance: float = 0.01) -> int:
+        """How far the restorer looks [px of the input]; see ``receptive_field.probe_halo``."""
+        device = self.torch_device
+        with _lock(device):
+            return probe_halo(self._load(device), tolerance=tolerance, device=device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_ready"}
+
+    def __repr__(self) -> str:
+        return f"Model({self.spec.name!r}, device={self.device!r}, precision={self.precision!r})"
+
+    def _statistics(self, views: Pixels) -> dict[str, Tensor]:
+        device = self.torch_device
+        with _lock(device), torch.inference_mode(), self._autocast(device):
+            restorer = cast("SceneRestorer", self._load(device))
+            return restorer.scene_statistics(self._tensor(views, device) / self.spec.gain)
+
+    def _set_options(self, device: Device, precision: Precision) -> None:
+        for what, value, choices in (
+            ("device", device, get_args(Device)),
+            ("precision", precision, get_args(Precision)),
+        ):
+            if value not in choices:
+                raise BadOptionError(f"{what} is {value!r}; it must be one of {', '.join(choices)}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BadOptionError(
+                "device is cuda, but torch finds no GPU here; use auto or cpu, or install a CUDA "
+                "build of torch"
+            )
+        self.device, self.precision = device, precision
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
+
+    def _tensor(self, array: Pixels, device: torch.device) -> Tensor:
+        below, right = (-n % self.spec.multiple for n in array.shape[-2:])
+        width = [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)]
+        padded = np.pad(np.asarray(array, np.float32), width, mode="edge")
+        return torch.from_numpy(padded).to(device)
+
+    def _check(self, views: Pixels, flow: Pixels | None) -> None:
+        spec = self.spec
+        if views.ndim != 5 or 0 in views.shape:
+            raise BadInputError(
+                f"{spec.name} takes views (batch, frame, band, row, column); got {views.shape}"
+            )
+        frames, bands = views.shape[1:3]
+        if not spec.frames[0] <= frames <= spec.frames[1]:
+            raise BadInputError(
+                f"{spec.name} takes {spec.frames[0]} to {spec.frames[1]} frames; got {frames}"
+            )
+        if spec.bands is not None and bands != len(spec.bands):
+            raise BadInputError(
+                f"{spec.name} takes {len(spec.bands)} bands ({', '.join(spec.bands)}); got {bands}"
+            )
+        if flow is not None and flow.shape != (*views.shape[:3], 2, *views.shape[3:]):
+            raise BadInputError(
+                f"{spec.name}: the flow of views {views.shape} has shape {flow.shape}"
+            )
+
+    def _load(self, device: torch.device) -> Restorer:
+        """The restorer on the device, from this process's own where it was loaded before."""
+        if self._restorer is not None:
+            if getattr(self, "_ready", None) is None:
+                self._ready = _prepare(copy.deepcopy(self._restorer), device)
+            return self._ready
+        key = (cast("str", self._name), self.weights_sha256, device)
+        if key not in _LOADED:
+            _LOADED[key] = _prepare(self._build(), device)
+        return _LOADED[key]
+
+    def _build(self) -> Restorer:
+        entry = find_entry(cast("str", self._name))
+        restorer = entry.build()
+        if self._path is not None:
+            if hash_file(self._path) != self.weights_sha256:
+                raise WeightsError(f"{self._path}: changed since the model was made of it")
+            state = read_checkpoint(self._path)
+            check_fits(state, entry.shapes(), f"{self._path} as weights of {self._name}")
+            entry.trained_part(restorer).load_state_dict(state)
+        return restorer
+
+
+_LOADED: dict[tuple[str, str | None, torch.device], Restorer] = {}
+_LOCKS: dict[torch.device, threading.RLock] = {}
+
+
+def _lock(device: torch.device) -> threading.RLock:
+    # setdefault is one step: two threads never get two locks
+    return _LOCKS.setdefault(device, threading.RLock())
+
+
+def _prepare(restorer: Restorer, device: torch.device) -> Restorer:
+    if isinstance(restorer, nn.Module):
+        restorer.requires_grad_(False)
+        # convolutions are a quarter faster with the channels last, measured with REC on a CPU
+        cast("Any", restorer.eval().to(device)).to(memory_format=torch.channels_last)
+    return restorer
