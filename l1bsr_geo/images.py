@@ -133,6 +133,15 @@ class BandStack:
         """(height, width) of the reference band."""
         return self.grids[self.reference].shape
 
+    def only(self, band: str) -> Self:
+        """The stack of one band, its own reference."""
+        return replace(
+            self,
+            sources={band: self.sources[band]},
+            grids={band: self.grids[band]},
+            reference=band,
+        )
+
     def crop(self, window: Window) -> Self:
         """The stack of a window of the reference grid; every band must have that grid's shape."""
         return self._moved(dict.fromkeys(self.bands, window))

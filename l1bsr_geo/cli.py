@@ -1,0 +1,429 @@
+"""The command line: command -> function of pipelines; arguments to values, errors to exit codes.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+"""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import l1bsr_geo
+from l1bsr_geo.errors import L1bsrGeoError, L1bsrGeoWarning
+
+app = typer.Typer(
+    name="l1bsr-geo",
+    help="Super-resolve satellite images in sensor geometry and write georeferenced rasters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="List, fetch and import models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+console = Console(stderr=True)
+
+
+class Sensor(StrEnum):
+    """What the input is."""
+
+    AUTO = "auto"
+    S2_L1B = "s2-l1b"
+    RASTER = "raster"
+
+
+class Geometry(StrEnum):
+    """Where the geometry of an L1B product comes from."""
+
+    AUTO = "auto"
+    GRIDS = "grids"
+    MODEL = "model"
+    FOOTPRINT = "footprint"
+
+
+class DType(StrEnum):
+    """Type of the output's pixels."""
+
+    SOURCE = "source"
+    UINT16 = "uint16"
+    FLOAT32 = "float32"
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """How the network computes."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+Input = Annotated[Path, typer.Argument(help="L1B product (SAFE, .zip, EOPF Zarr) or a raster.")]
+Output = Annotated[Path, typer.Argument(help="GeoTIFF to write.")]
+SensorOption = Annotated[Sensor, typer.Option(help="What the input is.")]
+DetectorOption = Annotated[
+    int | None, typer.Option(min=1, max=12, help="Detector of an L1B product.")
+]
+BandsOption = Annotated[str | None, typer.Option(help="Bands, in order, such as B02,B03,B04,B08.")]
+GeometryOption = Annotated[
+    Geometry, typer.Option(help="Geometry of an L1B product; auto takes the best there is.")
+]
+GippOption = Annotated[Path | None, typer.Option(help="Folder of Sentinel-2 GIPP files.")]
+AoiOption = Annotated[
+    str | None, typer.Option(help="GeoJSON file, or west,south,east,north in degrees.")
+]
+CrsOption = Annotated[
+    str | None, typer.Option(help="CRS of the map; the UTM zone of the centre by default.")
+]
+ResolutionOption = Annotated[
+    float | None, typer.Option(min=0, help="Pixel size of the map [units of the CRS].")
+]
+DemOption = Annotated[Path | None, typer.Option(help="DEM file, or folder of tiles.")]
+GeoidOption = Annotated[Path | None, typer.Option(help="Geoid undulations, added to the DEM.")]
+HeightOption = Annotated[
+    float, typer.Option(help="Ground height [m above the ellipsoid] where there is no DEM.")
+]
+NoOrthoOption = Annotated[
+    bool, typer.Option("--no-ortho", help="Keep sensor geometry; the file gets control points.")
+]
+DTypeOption = Annotated[DType, typer.Option(help="Type of the output's pixels.")]
+TileOption = Annotated[int | None, typer.Option(min=1, help="Largest core of a tile [px].")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for what a user can mend."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except L1bsrGeoError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    console.print(f"[red]error:[/red] {_plain(message)}", soft_wrap=True, highlight=False)
+    raise SystemExit(2)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+) -> None:
+    """Ours as one line; others only with -v."""
+    if issubclass(category, L1bsrGeoWarning):
+        text = _plain(str(message))
+        console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True, highlight=False)
+    else:
+        logging.getLogger("py.warnings").debug("%s:%d: %s", filename, lineno, message)
+
+
+def _plain(message: str) -> str:
+    """One line, brackets not taken for markup."""
+    from rich.markup import escape
+
+    return escape(" ".join(message.split()))
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"l1bsr-geo {l1bsr_geo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv for all.")
+    ] = 0,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Super-resolve satellite images in sensor geometry and write georeferenced rasters."""
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logging.basicConfig(
+        level=levels[min(verbose, 2)],
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@app.command()
+def info(
+    product: Annotated[Path, typer.Argument(help="L1B product.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what is in a Sentinel-2 L1B product, and how well it can be located."""
+    from l1bsr_geo.readers.sentinel2_summary import summarize_product
+
+    facts = summarize_product(product)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table("", "", show_header=False, title=facts["product"])
+    for key, value in facts.items():
+        table.add_row(
+            key.replace("_", " "),
+            json.dumps(value) if isinstance(value, dict | list) else str(value),
+        )
+    Console().print(table)
+
+
+@app.command()
+def sr(
+    source: Input,
+    output: Output,
+    sensor: SensorOption = Sensor.AUTO,
+    model: Annotated[str, typer.Option(help="Name of a model; see `models list`.")] = "geometric",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights: ours, or a published checkpoint as downloaded.")
+    ] = None,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    geometry: GeometryOption = Geometry.AUTO,
+    gipp: GippOption = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    resolution: ResolutionOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    no_ortho: NoOrthoOption = False,
+    dtype: DTypeOption = DType.SOURCE,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="How the network computes.")
+    ] = Precision.AUTO,
+    tile: TileOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Super-resolve: twice the resolution, bands aligned, georeferenced."""
+    from l1bsr_geo.pipelines import super_resolve
+
+    _run(
+        super_resolve,
+        "super-resolving",
+        source,
+        output,
+        **_job(locals()),
+        model=model,
+        weights=weights,
+        device=device.value,
+        precision=precision.value,
+        tile=tile,
+    )
+
+
+@app.command()
+def register(
+    source: Input,
+    output: Output,
+    sensor: SensorOption = Sensor.AUTO,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    geometry: GeometryOption = Geometry.AUTO,
+    gipp: GippOption = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    resolution: ResolutionOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    no_ortho: NoOrthoOption = False,
+    dtype: DTypeOption = DType.SOURCE,
+    tile: TileOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Align the bands to B03 at the input's resolution."""
+    from l1bsr_geo import pipelines
+
+    _run(pipelines.register, "registering", source, output, **_job(locals()), tile=tile)
+
+
+@app.command()
+def ortho(
+    source: Input,
+    output: Output,
+    sensor: SensorOption = Sensor.AUTO,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    geometry: GeometryOption = Geometry.AUTO,
+    gipp: GippOption = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    resolution: ResolutionOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    dtype: DTypeOption = DType.SOURCE,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Resample every band onto a map by its own geometry, without matching or restoring."""
+    from l1bsr_geo.pipelines import orthorectify_bands
+
+    _run(orthorectify_bands, "orthorectifying", source, output, **_job(locals()))
+
+
+@app.command()
+def geolocate(
+    product: Annotated[Path, typer.Argument(help="L1B product with its datastrip.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the grids; inside the product by default.")
+    ] = None,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    gipp: GippOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write location grids (GEO_DATA) that GDAL >= 3.12 and Sen2VM users read."""
+    from l1bsr_geo.pipelines import write_location_grids
+
+    folder = write_location_grids(
+        product,
+        output,
+        detector=detector,
+        bands=_split(bands),
+        gipp=gipp,
+        dem=dem,
+        geoid=geoid,
+        height=height,
+        overwrite=overwrite,
+    )
+    print(folder)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the landscape.")] = 0,
+) -> None:
+    """Make a product, super-resolve it, and leave a COG and a before/after picture."""
+    from l1bsr_geo.pipelines import run_demo
+
+    with _progress("super-resolving") as progress:
+        result = run_demo(folder, seed=seed, progress=progress)
+    for name, path in result.items():
+        print(f"{name}: {path}")
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """What models there are, and whether their weights are here."""
+    from l1bsr_geo.models.registry import MODELS, find_cached
+
+    table = Table("name", "scale", "bands", "weights", "source")
+    for name, entry in MODELS.items():
+        spec = entry.spec
+        if entry.weights is None:
+            weights = "needs none"
+        elif find_cached(name).is_file():
+            weights = "here"
+        else:
+            weights = f"to fetch ({entry.weights.licence})"
+        bands = " ".join(spec.bands) if spec.bands else "any"
+        table.add_row(name, f"x{spec.scale}", bands, weights, spec.source)
+    Console().print(table)
+
+
+@models_app.command("fetch")
+def fetch_model(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept the weights' licence unasked.")
+    ] = False,
+) -> None:
+    """Download published weights from their authors, check them, and keep them converted."""
+    from l1bsr_geo.models.published import fetch
+
+    def ask(licence: str) -> bool:
+        question = f"The weights of {name} come under {licence}. Accept?"
+        return accept_licence or (sys.stdin.isatty() and typer.confirm(question, err=True))
+
+    print(fetch(name, accept_licence=ask))
+
+
+@models_app.command("import")
+def import_model(
+    path: Annotated[Path, typer.Argument(help="Published checkpoint, or safetensors of ours.")],
+    name: Annotated[str | None, typer.Option(help="The model it is of, where in doubt.")] = None,
+) -> None:
+    """Convert a checkpoint that is on disk already."""
+    from l1bsr_geo.models.published import import_weights
+
+    print(import_weights(path, name))
+
+
+def _job(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Command-line values of the options that every pipeline shares, as `Job` takes them."""
+    from l1bsr_geo.pipelines import read_aoi
+
+    plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height", "overwrite")
+    job = {name: arguments[name] for name in plain}
+    job |= {name: arguments[name].value for name in ("sensor", "geometry", "dtype")}
+    job["bands"] = _split(arguments["bands"])
+    job["aoi"] = None if arguments["aoi"] is None else read_aoi(arguments["aoi"])
+    return job | {"ortho": not arguments.get("no_ortho", False)}
+
+
+def _split(bands: str | None) -> tuple[str, ...] | None:
+    return None if bands is None else tuple(b.strip() for b in bands.split(","))
+
+
+def _run(
+    pipeline: Callable[..., Path], doing: str, source: Path, output: Path, **options: Any
+) -> None:
+    with _progress(doing) as progress:
+        print(pipeline(source, output, progress=progress, **options))
+
+
+@contextmanager
+def _progress(doing: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with throughput and remaining time on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(doing, total=None, rate="")
+
+        def advance(done: int, total: int) -> None:
+            speed = bar.tasks[task].speed
+            rate = f"{speed:.1f} blocks/s" if speed else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield advance
