@@ -6,6 +6,8 @@ the grids of a strip continue each other; a granule's first row of nodes is
 ``floor((p0 + step / 2) / step)`` with p0 its first line (FORMATS A2). Source: sen2vm-core.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -131,30 +133,42 @@ def _vrt_tags(product: Product, granule: Granule, band: str) -> dict[str, Any]:
 
 def vrt_name(datastrip_folder: str, detector: int, band: str) -> str:
     """The .vrt of a detector and band in a datastrip's GEO_DATA."""
-    name = datastrip_folder.rpartition("_N")[0] or datastrip_folder
+    name = re.sub(r"_N\d\d\.\d\d$", "", datastrip_folder)
     return f"{name.replace('_MSI_', '_GEO_')}_D{detector:02d}_{band}.vrt"
+
+
+def grid_name(granule_folder: str, band: str) -> str:
+    """The location grid of a band in a granule's GEO_DATA."""
+    name = PurePosixPath(granule_folder).name
+    name = re.sub(r"_N\d\d\.\d\d$", "", name)
+    return f"{name.replace('_MSI_', '_GEO_')}_{band}.tif"
 
 
 def infer_step(
     product: Product, granule: Granule, band: str, grids: Sequence[GranuleGrid]
 ) -> float:
-    """The roundest spacing in metres that gives as many nodes as there are.
+    """The roundest spacing in metres that gives every grid the nodes that it has.
 
-    A granule of n pixels has ``ceil(n / step)`` nodes across. Sen2VM is told its steps in metres,
-    as round numbers; the interval that the size leaves is narrow.
+    Sen2VM is told its steps in metres, as round numbers, and old grids do not name them.
+
+    Raises:
+        BadInputError: no such number.
     """
     resolution = RESOLUTION[band]
-    width = granule_size(product, granule, resolution)[1]
-    count = grids[0].nodes.shape[2]
-    least, most = width / count * resolution, width / (count - 1) * resolution
-    for digits in range(-6, 7):
+    height, width = granule_size(product, granule, resolution)
+    columns = grids[0].nodes.shape[2]
+    least, most = width / (columns - 0.5) * resolution, width / (columns - 1.5) * resolution
+    for digits in range(-4, 4):
         unit = 10.0**-digits
-        candidate = np.floor(most / unit) * unit
-        if candidate == most:
-            candidate -= unit
-        if candidate >= least:
-            return float(candidate / resolution)
+        for count in range(math.ceil(least / unit), math.floor(most / unit) + 1):
+            step = count * unit / resolution
+            if all(_rows(g, height, step) == g.nodes.shape[1] for g in grids):
+                return step
     raise BadInputError(
-        f"{grids[0].name}: the node spacing of {count} columns over {width} pixels is not a round "
-        "number of metres, and no tag names it; make the grid anew: l1bsr-geo geolocate"
+        f"{grids[0].name}: no round node spacing gives {columns} columns over {width} pixels, and "
+        "no tag names it; make the grids anew: l1bsr-geo geolocate"
     )
+
+
+def _rows(grid: GranuleGrid, height: int, step: float) -> int:
+    return first_node(grid.first_line + height, step) - first_node(grid.first_line, step) + 1
