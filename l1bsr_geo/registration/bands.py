@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -156,7 +157,8 @@ def _measure(
 ) -> dict[str, Measurements]:
     """Displacement from ``base`` of every band in one stretch, in pixels of the image."""
     image, known = _read(stack, stack.reference, window)
-    reference, features = band_pass(image, known), orientation(band_pass(image, known))
+    reference = band_pass(image, known)
+    features = orientation(reference)
     flow = base.read(window)
     found: dict[str, _Band] = {}
     for index, band in enumerate(stack.bands):
@@ -167,7 +169,7 @@ def _measure(
     order = sorted(found, key=lambda b: -found[b].significance)
     result: dict[str, Measurements] = {}
     for _ in range(_ROUNDS):
-        predictors, common = [reference[None]], weight
+        predictors, common = [reference], weight
         for band in order:
             if not found[band].gate.any():
                 result[band] = _nothing(window)
@@ -176,7 +178,7 @@ def _measure(
             common = common * seen
             result[band] = _refine(predictors, target, common, used, found[band])
             found[band].field = fit_field(result[band], window.shape, 2)
-            predictors.append(target[None])
+            predictors.append(target)
     return {
         b: Measurements(m.y + window.row_off, m.x + window.col_off, m.info, m.pull)
         for b, m in result.items()
@@ -229,7 +231,7 @@ def _refine(
     predictors: list[F32], target: F32, weight: F32, used: F64, band: _Band
 ) -> Measurements:
     """Measurements of the whole displacement from what is left after ``used``."""
-    info, pull = residual_displacement(predictors, target[None], weight)
+    info, pull = residual_displacement(predictors, target, weight)
     info, pull = info * band.gate[..., None], pull * band.gate[..., None]
     y, x = (cell_centres(n) for n in target.shape)
     dx, dy = used[:, y.astype(np.intp)[:, None], x.astype(np.intp)]
@@ -264,7 +266,7 @@ def _stretches(shape: tuple[int, int]) -> Iterator[Window]:
     count = max(1, round(shape[0] / _LINES))
     edges = np.rint(np.linspace(0, shape[0], count + 1) / CELL).astype(int) * CELL
     edges[-1] = shape[0]
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in pairwise(edges):
         yield Window(0, int(top), shape[1], int(bottom - top))
 
 

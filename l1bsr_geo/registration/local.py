@@ -3,19 +3,23 @@
 Lucas-Kanade with one addition: what is compared with a band is not another band but its best local
 linear prediction from the bands that are aligned already. Locally a near-infrared image is some
 mixture of the visible ones, inverted where there is vegetation; where it is none the prediction
-vanishes and so does the weight.
+vanishes and so does the weight. Where the mixture changes faster than it can be learnt, edges still
+agree in orientation, so gradient orientations are compared in the same way.
 """
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from l1bsr_geo.registration.phase import orientation
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 CELL = 16  # [px]
-_INDEPENDENT = 0.1  # share of the pixels that count: their residuals are correlated
-_CHANCE = 0.03  # share of variance that a prediction from unrelated bands explains by chance
+_INDEPENDENT = 0.2  # share of the pixels that count: their residuals are correlated
+_CHANCE = 0.015  # share of variance that unrelated images explain by chance
+_EDGES = 4.0  # weight of orientation: all its edges count alike, so less of it is explained
 _NOISE = 1e-6  # variance of the relative noise that is always there
 
 
@@ -37,6 +41,18 @@ def residual_displacement(predictors: list[F32], target: F32, weight: F32) -> tu
         info (rows, columns, 3): xx, xy, yy of A [1 / px^2]; and pull (rows, columns, 2): A times
         the displacement that is still missing in the flow [1 / px].
     """
+    info, pull = _normal_equations([p[None] for p in predictors], target[None], weight)
+    edges, edge_pull = _normal_equations([_edges(predictors[0])], _edges(target), weight)
+    return info + _EDGES * edges, pull + _EDGES * edge_pull
+
+
+def _edges(image: F32) -> F32:
+    z = orientation(image)
+    return np.stack([z.real, z.imag])
+
+
+def _normal_equations(predictors: list[F32], target: F32, weight: F32) -> tuple[F64, F64]:
+    """Of (channels, height, width) images that share one displacement and one mixture."""
     prediction, (gy, gx) = _predict(predictors, target, weight)
     residual = target - prediction
     count = _cells(weight)

@@ -126,8 +126,8 @@ def correlate_blocks(
 def _peaks(
     surfaces: F32, half: int, search: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Sub-pixel peaks (dx, dy) of (rows, columns, lag y, lag x) surfaces, and how they stand out."""
-    rows, cols, n, _ = surfaces.shape
+    """Sub-pixel peaks (dx, dy) of surfaces (rows, columns, lags y, lags x), and their height."""
+    rows, cols = surfaces.shape[:2]
     flat = surfaces.reshape(rows, cols, -1)
     middle = np.median(flat, -1)
     spread = 1.4826 * np.median(np.abs(flat - middle[..., None]), -1)
