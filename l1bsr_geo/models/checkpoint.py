@@ -1,11 +1,12 @@
 """Weights on disk: reading them without running anything, and checking that they fit."""
 
 import hashlib
+import json
 import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pooch
@@ -124,23 +125,34 @@ def check_fits(state: State, expected: Mapping[str, torch.Size], what: str) -> N
             )
 
 
-def read_licence(path: Path, published: PublishedWeights) -> str | None:
-    """The licence that a weights file comes under, as far as it can be told.
+def read_provenance(path: Path, published: PublishedWeights) -> dict[str, str]:
+    """What a weights file is known to be: ours say it themselves, a published one by its content.
 
     Args:
-        path: the file; ours say it themselves.
-        published: the published file, which is known by its content.
+        path: the file.
+        published: what the model's authors published.
 
     Returns:
-        SPDX name, or None for a file that says nothing and is not the published one.
+        ``licence``, ``repository``, ``commit``, ``path`` and others; empty for a file that says
+        nothing and is not the published one.
+
+    Raises:
+        WeightsError: one of ours that is not what the sidecar beside it says.
     """
     if _is_pickle(path):
-        return published.licence if hash_git_blob(path) == published.git_blob else None
+        blob = hash_git_blob(path)
+        return {**asdict(published)} if blob == published.git_blob else {}
+    sidecar = path.with_suffix(".json")
+    if sidecar.is_file() and json.loads(sidecar.read_text()).get("sha256") != hash_file(path):
+        raise WeightsError(
+            f"{path}: its sha256 is not the one in {sidecar.name} beside it: changed or damaged; "
+            "fetch or import the weights again"
+        )
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("licence")
+            return file.metadata() or {}
     except safetensors.SafetensorError:
-        return None  # not weights at all, which reading it says better
+        return {}  # not weights at all, which reading it says better
 
 
 def hash_file(path: Path) -> str:
@@ -190,11 +202,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: a pickle that holds more than weights; it was not loaded, because loading it "
-            "would run code that came with the file"
+            f"{path}: a pickle that holds more than weights, or a damaged one; it was not loaded, "
+            "because loading more than weights can run code that came with the file"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a damaged pickle breaks its reader in any way
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise WeightsError(f"{path}: not a torch checkpoint, or a damaged one: {reason}") from error
     state = _find_state(loaded)
     if state is None:

@@ -16,8 +16,8 @@ from l1bsr_geo.models.checkpoint import (
     check_fits,
     find_cached,
     hash_file,
-    hash_git_blob,
     read_checkpoint,
+    read_provenance,
 )
 from l1bsr_geo.models.download import Progress, download
 from l1bsr_geo.models.registry import MODELS, find_entry
@@ -61,6 +61,8 @@ def fetch(
     base = base_url or os.environ.get("L1BSR_GEO_WEIGHTS_URL") or SERVER
     url = f"{base.rstrip('/')}/{weights.repository}/{weights.commit}/{weights.path}"
     target = find_cached(name, cache)
+    if target.is_file() and read_provenance(target, weights).get("git_blob") == weights.git_blob:
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     original = target.with_name(f"{name}-{Path(weights.path).name}")
     download(url, original, weights.git_blob, progress)
@@ -125,13 +127,11 @@ def notice(name: str, weights: PublishedWeights) -> str:
 def _convert(path: Path, name: str, target: Path, source: str) -> Path:
     """Check a checkpoint and write it as safetensors with its sidecar; both, or neither."""
     entry = find_entry(name)
+    assert entry.weights is not None
     state = read_checkpoint(path)
     check_fits(state, entry.shapes(), f"{path} as weights of {name}")
-    facts = {"model": name, "source": source, "git_blob": hash_git_blob(path)}
-    if entry.weights is not None and facts["git_blob"] == entry.weights.git_blob:
-        facts |= {"repository": entry.weights.repository, "commit": entry.weights.commit}
-        facts |= {"path": entry.weights.path, "licence": entry.weights.licence}
-    facts["converted_by"] = f"l1bsr_geo {__version__}"
+    facts = {"model": name, "source": source, "converted_by": f"l1bsr_geo {__version__}"}
+    facts |= read_provenance(path, entry.weights)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
         converted, sidecar = Path(folder) / target.name, Path(folder) / "sidecar.json"
         tensors = {k: v.contiguous() for k, v in state.items()}

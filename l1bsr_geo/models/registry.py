@@ -22,7 +22,7 @@ from l1bsr_geo.models.checkpoint import (
     find_weights,
     hash_file,
     read_checkpoint,
-    read_licence,
+    read_provenance,
 )
 from l1bsr_geo.models.classical import Bicubic, Geometric
 from l1bsr_geo.models.receptive_field import probe_halo
@@ -147,7 +147,7 @@ class Model:
         if entry.weights is not None:
             self._path = find_weights(name, weights, entry.weights.licence).absolute()
             self.weights_sha256 = hash_file(self._path)
-            self.licence = read_licence(self._path, entry.weights)
+            self.licence = read_provenance(self._path, entry.weights).get("licence")
         with _lock(self.torch_device):  # what is wrong with weights is said before any work
             self._load(self.torch_device)
 
