@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
+from scipy.ndimage import map_coordinates
 
 from l1bsr_geo.errors import MissingInputError
 from l1bsr_geo.geometry.affine import lonlat_to_map
@@ -22,6 +24,7 @@ from l1bsr_geo.simulation.sentinel2_product import (
     render,
     write_l1b_product,
 )
+from tests.synthetic.shifts import measure_shifts
 
 CRS = "EPSG:32631"
 OVERPASS = Overpass(5.0, 45.0, detectors=(5, 6), granule_lines=648)
@@ -206,3 +209,25 @@ def test_the_demo_product_is_complete(tmp_path):
         pixels = pixels_of(demo.product, path.name)[:, 900:1620]
         assert pixels.min() > 0
         assert 300 < np.median(pixels) < 700
+
+
+@pytest.mark.parametrize("ground", ["flat", "relief"])
+def test_inverse_location_of_the_pixels_gives_the_scene_back(tmp_path, metadata, models, ground):
+    model, window = models[6, "B02"], Window(300, 500, 240, 240)
+    elevation = ConstantElevation(0.0) if ground == "flat" else hills(model, window)
+    scene = procedural_scene(map_bounds([model], window, CRS, (0.0, 1000.0)), CRS).seen_by()
+    product = write_l1b_product(
+        tmp_path, scene, {(6, "B02"): model}, metadata, window=window, elevation=elevation
+    )
+    strip = np.concatenate([pixels_of(product, f"*{t}_D06_B02.jp2") for t in ("24", "25")])
+    middle = model.localize(420, 620, 500.0 if ground == "relief" else 0.0)
+    e, n = lonlat_to_map(CRS).transform(*middle)
+    transform = Affine(5, 0, e - 720, 0, -5, n + 720)
+    east, north = transform @ (np.arange(288)[None, :] + 0.5, np.arange(288)[:, None] + 0.5)
+    lon, lat = lonlat_to_map(CRS).transform(*np.broadcast_arrays(east, north), direction="INVERSE")
+    x, y = model.project(lon, lat, elevation.height(lon, lat))
+    image = map_coordinates(strip.astype(float), [y - 0.5, x - 0.5], order=5)
+    shifts = measure_shifts(image, transform, scene, "B02")
+    assert len(shifts) == 9
+    assert np.abs(shifts.mean(0)).max() < 0.01
+    assert np.hypot(*shifts.T).max() < 0.04
