@@ -8,6 +8,7 @@ from itertools import groupby
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import dask.array as da
 import numpy as np
@@ -25,6 +26,9 @@ from l1bsr_geo.tiling.statistics import take_statistics
 
 if TYPE_CHECKING:
     from l1bsr_geo.models.registry import Model
+
+SEAM = 0.5
+"""[DN] what a pixel beyond the halo may change, when it changes by 1000 DN (the halo check)."""
 
 
 def map_tiles(
@@ -62,8 +66,8 @@ def map_tiles(
     Raises:
         BadOptionError: a plan that does not fit the model and scene (a halo too small, ...), an
             unknown ``dtype``, a ``batch`` below 1.
-        BadInputError: the scene's bands are not the model's; when computing, the motion in a tile
-            is larger than the halo, or the model gives values that are not finite.
+        BadInputError: the scene's bands are not the model's; when computing, the model looks, or
+            the motion leads, beyond the halo, or the model gives values that are not finite.
     """
     spec = model.spec
     if spec.bands is not None and tuple(spec.bands) != tuple(scene.bands):
@@ -104,8 +108,11 @@ def _build_arrays(
     names = ("model", "scene", "plan", "encoding", "statistics")
     keys = tuple(f"{name}-{token}" for name in names)
     inputs: dict[Any, Any] = dict(zip(keys, (model, scene, plan, encoding, None), strict=True))
-    if model.spec.scene_statistics and len(plan) > 1:
-        inputs[keys[-1]] = (take_statistics, *keys[:3])
+    if len(plan) > 1:  # one tile has no seams
+        unchecked = f"unchecked-{keys[0]}"
+        inputs |= {unchecked: model, keys[0]: (_check_halo, unchecked, keys[2])}
+        if model.spec.scene_statistics:
+            inputs[keys[-1]] = (take_statistics, *keys[:3])
     calls, pixels, valid = (f"{n}-{token}" for n in ("restore-tiles", "pixels", "valid"))
     call_graph: dict[Any, Any] = {}
     pixel_graph: dict[Any, Any] = {}
@@ -141,6 +148,22 @@ def _batches(plan: TilePlan, batch: int) -> Iterator[list[int]]:
         alike = list(run)
         for start in range(0, len(alike), batch):
             yield alike[start : start + batch]
+
+
+_RADII: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def _check_halo(model: Model, plan: TilePlan) -> Model:
+    """The model, once it is known not to look beyond the halo; measured once in each process."""
+    if model not in _RADII:
+        _RADII[model] = model.probe_halo(SEAM)
+    if _RADII[model] > plan.halo:
+        raise BadInputError(
+            f"{model.spec.name} looks {_RADII[model]} px around a pixel or farther, but the tile "
+            f"halo is {plan.halo} px: tiles would not meet; plan with a larger halo, or with one "
+            "tile"
+        )
+    return model
 
 
 def _take(results: Sequence[tuple[Any, Any]], place: int, which: int) -> Any:

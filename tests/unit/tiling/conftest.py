@@ -11,6 +11,7 @@ from torch import nn
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images import BandScene, BandStack
 from l1bsr_geo.models.base import ModelSpec
+from l1bsr_geo.models.registry import Model
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,17 @@ class ArraySource:
 class Convolutions(nn.Module):
     """Random 3 x 3 convolutions and a pixel shuffle: a finite receptive field, any scale."""
 
-    def __init__(self, bands=2, layers=3, **spec):
+    def __init__(self, layers=3, **spec):
         super().__init__()
-        self.spec = ModelSpec("convolutions", halo=layers, gain=500.0, **spec)
+        spec = {
+            "name": "convolutions",
+            "bands": ("B02", "B03"),
+            "halo": layers,
+            "gain": 500.0,
+        } | spec
+        self.spec = ModelSpec(**spec)
         torch.manual_seed(1)
-        widths = [bands, *[6] * (layers - 1), bands * self.spec.scale**2]
+        widths = [2, *[6] * (layers - 1), 2 * self.spec.scale**2]
         self.layers = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
 
     def forward(self, views, flow=None):
@@ -55,8 +62,7 @@ class Strided(Convolutions):
     """As above, at half the resolution in between: its result depends on where tiles begin."""
 
     def __init__(self, **spec):
-        super().__init__(layers=2, multiple=2, **spec)
-        self.spec = ModelSpec("strided", halo=6, gain=500.0, multiple=2, **spec)
+        super().__init__(layers=2, name="strided", halo=6, multiple=2, **spec)
 
     def forward(self, views, flow=None):
         half = nn.functional.max_pool2d(views[:, 0], 2)
@@ -91,11 +97,26 @@ class Pooled(Convolutions):
 
     def __init__(self, **spec):
         super().__init__(**spec, scene_statistics=True)
-        self.frozen = None
 
-    def forward(self, views, flow=None):
-        means = views.mean((0, 1, 3, 4)) if self.frozen is None else self.frozen
-        return super().forward(views) / (1 + means[:, None, None])
+    def forward(self, views, flow=None, statistics=None):
+        means = (statistics or self.scene_statistics(views))["means"]
+        return super().forward(views) / (1 + means.to(views)[:, None, None])
+
+    def scene_statistics(self, views):
+        return {"means": views.mean((0, 1, 3, 4))}
+
+
+class WatchedModel(Model):
+    """A Model that remembers what it was asked to restore, and with which statistics."""
+
+    def watch(self):
+        self.forwards, self.statistics = [], []
+        return self
+
+    def restore(self, views, flow=None, statistics=None):
+        self.forwards.append(views.shape)
+        self.statistics.append(statistics)
+        return super().restore(views, flow, statistics)
 
 
 @pytest.fixture(scope="session")
@@ -123,38 +144,9 @@ def random_pixels():
     return make
 
 
-class TorchModel:
-    """What models.registry.Model offers, for a module: until it is there."""
-
-    weights_sha256 = None
-    licence = None
-
-    def __init__(self, network):
-        self.network, self.spec = network.eval(), network.spec
-        self.forwards = []
-
-    def restore(self, views, flow=None, statistics=None):
-        self.forwards.append(views.shape)
-        height, width = views.shape[-2:]
-        m, s = self.spec.multiple, self.spec.scale
-        bottom, right = -height % m, -width % m
-        pad = [(0, 0)] * 3 + [(0, bottom), (0, right)]
-        x = torch.from_numpy(np.pad(views, pad, "edge")) / self.spec.gain
-        moved = None if flow is None else torch.from_numpy(np.pad(flow, [(0, 0), *pad], "edge"))
-        if statistics is not None:
-            self.network.frozen = statistics
-        with torch.inference_mode():
-            y = self.network(x, moved) * self.spec.gain
-        return y.numpy()[..., : s * height, : s * width]
-
-    def scene_statistics(self, views_list):
-        means = [torch.from_numpy(v).mean((0, 1, 3, 4)) for v in views_list]
-        return torch.stack(means).mean(0) / self.spec.gain
-
-
 @pytest.fixture(scope="session")
 def make_model():
-    """A test network as the package's Model."""
+    """A test network as the package's Model; ``forwards`` tells what it was given."""
     networks = {
         "convolutions": Convolutions,
         "strided": Strided,
@@ -162,7 +154,9 @@ def make_model():
         "bicubic": Bicubic,
     }
 
-    def make(name="convolutions", **options):
-        return TorchModel(networks[name](**options))
+    def make(name="convolutions", *, change=lambda network: None, **options):
+        network = networks[name](**options)
+        change(network)
+        return WatchedModel.from_restorer(network, device="cpu").watch()
 
     return make
