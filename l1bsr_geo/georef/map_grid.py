@@ -94,6 +94,20 @@ def measure_pixel(source: GeoGrid, crs: str, elevation: Elevation) -> float:
     return float(np.sqrt(area))
 
 
+def read_map(grid: GeoGrid) -> tuple[str, Affine]:
+    """The CRS of a map grid, and its pixels to map coordinates.
+
+    Raises:
+        BadOptionError: a grid of another kind, or one that is not north up.
+    """
+    if not isinstance(grid.model, AffineModel):
+        raise BadOptionError("the grid to draw on is no map grid (AffineModel)")
+    transform = grid.model.transform @ grid.to_model
+    if not (transform.a > 0 > transform.e and transform.is_rectilinear):
+        raise BadOptionError(f"the grid to draw on is not north up: {tuple(transform[:6])}")
+    return grid.model.crs, transform
+
+
 def is_metric(crs: str) -> bool:
     """Whether map coordinates are metres."""
     return all(axis.unit_name == "metre" for axis in pyproj.CRS(crs).axis_info[:2])

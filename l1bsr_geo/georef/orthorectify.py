@@ -14,8 +14,8 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation
+from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.drawing import Blocks, Drawing
 from l1bsr_geo.georef.kernels import BoolArray, Kernel, tabulate
 from l1bsr_geo.georef.lookup import Lookup
@@ -25,6 +25,7 @@ from l1bsr_geo.georef.map_grid import (
     choose_map_grid,
     is_metric,
     measure_pixel,
+    read_map,
 )
 from l1bsr_geo.images import GeoImage
 from l1bsr_geo.tiling.encoding import Encoding
@@ -38,6 +39,7 @@ def orthorectify(
     crs: str | int | pyproj.CRS | None = None,
     resolution: float | None = None,
     aoi: AreaOfInterest | None = None,
+    onto: GeoGrid | None = None,
     elevation: Elevation | None = None,
     block: int = 512,
     kernel: Kernel = "cubic",
@@ -62,6 +64,8 @@ def orthorectify(
         aoi: ``lon, lat``: a shapely geometry, to whose bounds on the map the result is cut and
             outside of which nothing is valid; or ``(west, south, east, north)``, which only cuts.
             No result reaches beyond the image.
+        onto: the map grid to draw on, north up, instead of choosing one; ``crs`` and ``resolution``
+            must then be None, and ``aoi`` cuts nothing.
         elevation: terrain; height 0 if None.
         block: side of the result's chunks [px].
         kernel: ``"cubic"``, ``"bilinear"`` or ``"nearest"``. The first two are widened where the
@@ -76,20 +80,16 @@ def orthorectify(
         BadOptionError: an option has an impossible value, or the area does not touch the image.
     """
     _check_options(block, kernel)
+    if onto is not None and not (crs is None and resolution is None):
+        raise BadOptionError("a CRS or resolution was given beside the grid to draw on; give one")
     elevation = elevation or ConstantElevation()
     attrs = dict(image.pixels.attrs)
-    grid = choose_map_grid(
-        image.grid,
-        crs=crs,
-        resolution=resolution,
-        gsd=attrs.pop("gsd", None),
-        aoi=aoi,
-        elevation=elevation,
+    gsd = attrs.pop("gsd", None)
+    grid = onto or choose_map_grid(
+        image.grid, crs=crs, resolution=resolution, gsd=gsd, aoi=aoi, elevation=elevation
     )
-    model = grid.model
-    assert isinstance(model, AffineModel)
-    resolution = model.transform.a
-    ratio = resolution / measure_pixel(image.grid, model.crs, elevation)
+    crs, transform = read_map(grid)
+    ratio = transform.a / measure_pixel(image.grid, crs, elevation)
     pixels, valid = _as_dask(image, block)
     drawing = Drawing(
         lookup=Lookup(grid, image.grid, elevation),
@@ -98,16 +98,16 @@ def orthorectify(
         count=pixels.shape[0],
         taps=tabulate(kernel, ratio if ratio > _COARSER else 1.0),
         encoding=Encoding(pixels.dtype, attrs.get("nodata"), (0.0,)),
-        area=area_on_map(aoi, model.crs) if isinstance(aoi, shapely.Geometry) else None,
-        transform=model.transform,
+        area=area_on_map(aoi, crs) if isinstance(aoi, shapely.Geometry) else None,
+        transform=transform,
     )
     drawn, drawn_valid = _draw_lazily(drawing, pixels, valid)
     attrs.pop("rpcs", None)  # they are of the source's pixels
-    if is_metric(model.crs):
-        attrs["gsd"] = resolution
+    if is_metric(crs):
+        attrs["gsd"] = transform.a
     height, width = grid.shape
-    x = model.transform.c + (np.arange(width) + 0.5) * resolution
-    y = model.transform.f - (np.arange(height) + 0.5) * resolution
+    x = transform.c + (np.arange(width) + 0.5) * transform.a
+    y = transform.f + (np.arange(height) + 0.5) * transform.e
     coords = {"band": list(image.bands), "y": y, "x": x}
     return GeoImage(
         xr.DataArray(drawn, dims=("band", "y", "x"), coords=coords, attrs=attrs),
