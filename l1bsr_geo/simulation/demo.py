@@ -1,17 +1,13 @@
 """A small product to try everything on, made in seconds: one detector, two granules, hills."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
-from l1bsr_geo.geometry.affine import lonlat_to_map
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.geometry.model import GeometryModel
 from l1bsr_geo.simulation.datastrip import write_metadata
 from l1bsr_geo.simulation.overpass import Overpass
+from l1bsr_geo.simulation.rendering import lonlat_bounds, map_bounds
 from l1bsr_geo.simulation.scenes import (
     TEN_METRE_BANDS,
     Bounds,
@@ -67,39 +63,3 @@ def make_demo_product(folder: str | Path, seed: int = 0) -> DemoProduct:
             folder, scene.seen_by(), models, metadata, window=WINDOW, elevation=hills, seed=seed
         )
     return DemoProduct(product, folder / "demo_dem.tif", DETECTOR, lonlat)
-
-
-def lonlat_bounds(
-    models: Iterable[GeometryModel], window: Window, heights: tuple[float, ...] = (0.0,)
-) -> Bounds:
-    """West, south, east, north [degrees] of what models see in a window of their pixels."""
-    lon, lat = _outline(models, window, heights)
-    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
-
-
-def map_bounds(
-    models: Iterable[GeometryModel],
-    window: Window,
-    crs: str,
-    heights: tuple[float, ...] = (0.0,),
-    margin: float = 60.0,
-) -> Bounds:
-    """The same in a map projection, with a margin [m], whole tens of metres."""
-    e, n = lonlat_to_map(crs).transform(*_outline(models, window, heights))
-    west, south = (10 * np.floor((v.min() - margin) / 10) for v in (e, n))
-    east, north = (10 * np.ceil((v.max() + margin) / 10) for v in (e, n))
-    return float(west), float(south), float(east), float(north)
-
-
-def _outline(
-    models: Iterable[GeometryModel], window: Window, heights: tuple[float, ...]
-) -> np.ndarray:
-    """Lon, lat (2, N) of nodes over the window, at each height, of each model."""
-    x = window.col_off + np.linspace(0, window.width, 9)
-    y = window.row_off + np.linspace(0, window.height, 9)
-    places = [
-        np.stack(model.localize(x[None, :], y[:, None], h)).reshape(2, -1)
-        for model in models
-        for h in heights
-    ]
-    return np.concatenate(places, 1)

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 import defusedxml.ElementTree
@@ -22,31 +22,16 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from l1bsr_geo.errors import MissingInputError
-from l1bsr_geo.geometry.affine import lonlat_to_map
-from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
+from l1bsr_geo.geometry.elevation import Elevation
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.geometry.location_grid import LocationGrid
-from l1bsr_geo.geometry.model import FloatArray, GeometryModel
+from l1bsr_geo.geometry.model import GeometryModel
 from l1bsr_geo.simulation.overpass import BANDS, RESOLUTION
+from l1bsr_geo.simulation.rendering import FLAT, Samples, render
 
 NODATA, SATURATED, LARGEST = 0, 65535, 4095
-_NODE_STEP = 4  # [px] between places on the terrain; bilinear between them, below 0.01 px
 _ROOT_NAMESPACE = "https://psd-15.sentinel2.eo.esa.int/PSD/User_Product_Level-1B.xsd"
 
 Models = Mapping[tuple[int, str], GeometryModel]
-
-
-class Samples(Protocol):
-    """What is rendered: DN (zero is no light) at map positions, NaN where there is nothing."""
-
-    @property
-    def crs(self) -> str:
-        """Map projection of the positions."""
-        ...
-
-    def sample(self, band: str, e: npt.ArrayLike, n: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """DN of a band at map positions [m]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,7 @@ def write_l1b_product(
     *,
     window: Window | Mapping[int, Window] | None = None,
     granules: tuple[int, ...] | None = None,
-    elevation: Elevation = ConstantElevation(0.0),  # noqa: B008 (frozen)
+    elevation: Elevation = FLAT,
     noise: bool = True,
     seed: int = 0,
     layout: Literal["compact", "old"] = "compact",
@@ -132,7 +117,7 @@ def write_l1b_product(
         elevation: the ground that is looked at.
         noise: whether to add the noise of the metadata's Noise_Model.
         seed: of the noise.
-        layout: name of the product folder and its root xml, now or before 2022.
+        layout: name of the product folder: as now, or that of older products.
         zipped: write a .zip instead of a folder.
 
     Returns:
@@ -170,18 +155,6 @@ def write_l1b_product(
                 )
     _write_root(safe, root, strip, written)
     return _zip(safe) if zipped else safe
-
-
-def render(
-    scene: Samples,
-    model: GeometryModel,
-    band: str,
-    window: Window,
-    elevation: Elevation = ConstantElevation(0.0),  # noqa: B008 (frozen)
-) -> npt.NDArray[np.float32]:
-    """The scene in a window of a sensor's pixels, (height, width) DN; NaN beyond the scene."""
-    e, n = _places(scene.crs, model, window, elevation)
-    return scene.sample(band, e, n)
 
 
 def read_granule_places(metadata: Path, detector: int) -> list[GranulePlace]:
@@ -229,33 +202,6 @@ def _render_granule(
         inside = seen.shift(0, -whole.row_off)
         pixels[inside.slices] = radiometry.to_disk(dn, rng)
     return pixels
-
-
-def _places(
-    crs: str, model: GeometryModel, window: Window, elevation: Elevation
-) -> tuple[FloatArray, FloatArray]:
-    """Map coordinates of the pixel centres of a window, (height, width) each [m]."""
-    step = _NODE_STEP
-    rows, columns = (-(-n // step) + 1 for n in window.shape)
-    corner = (float(window.col_off), float(window.row_off))
-    grid = LocationGrid.sample(
-        model, ((rows - 1) * step, (columns - 1) * step), max_error=0.02, origin=corner
-    )
-    x = corner[0] + np.arange(columns) * float(step)
-    y = corner[1] + np.arange(rows) * float(step)
-    lon, lat, _ = localize_on_terrain(grid, x[None, :], y[:, None], elevation)
-    nodes = np.stack(lonlat_to_map(crs).transform(lon, lat))
-    places = _enlarge(_enlarge(nodes, window.height, 1), window.width, 2)
-    return places[0], places[1]
-
-
-def _enlarge(nodes: FloatArray, count: int, axis: int) -> FloatArray:
-    """Linear interpolation of nodes along an axis at ``count`` pixel centres."""
-    at = (np.arange(count) + 0.5) / _NODE_STEP
-    k = at.astype(np.intp)
-    weight = (at - k).reshape([-1 if a == axis else 1 for a in range(nodes.ndim)])
-    first = np.take(nodes, k, axis)
-    return np.asarray(first + weight * (np.take(nodes, k + 1, axis) - first))
 
 
 def _read_radiometry(root: ET.Element) -> dict[str, Radiometry]:

@@ -19,8 +19,8 @@ from l1bsr_geo.geometry.elevation import ConstantElevation
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.readers.sentinel2_l1b import open_product, read_instrument_model
 from l1bsr_geo.simulation.datastrip import write_metadata
-from l1bsr_geo.simulation.demo import lonlat_bounds, map_bounds
 from l1bsr_geo.simulation.overpass import Overpass
+from l1bsr_geo.simulation.rendering import lonlat_bounds, map_bounds
 from l1bsr_geo.simulation.scenes import (
     TEN_METRE_BANDS,
     MapScene,

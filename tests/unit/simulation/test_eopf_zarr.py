@@ -5,8 +5,8 @@ from l1bsr_geo.errors import GeometryWarning
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop
 from l1bsr_geo.simulation.datastrip import write_metadata
-from l1bsr_geo.simulation.demo import map_bounds
 from l1bsr_geo.simulation.overpass import Overpass
+from l1bsr_geo.simulation.rendering import map_bounds
 from l1bsr_geo.simulation.scenes import procedural_scene
 from l1bsr_geo.simulation.sentinel2_product import write_l1b_product
 from tests.synthetic.eopf_zarr import write_eopf_zarr

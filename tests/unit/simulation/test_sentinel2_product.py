@@ -15,13 +15,13 @@ from l1bsr_geo.geometry.elevation import ConstantElevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.readers.sentinel2_product import open_product
 from l1bsr_geo.simulation.datastrip import write_metadata
-from l1bsr_geo.simulation.demo import lonlat_bounds, make_demo_product, map_bounds
+from l1bsr_geo.simulation.demo import make_demo_product
 from l1bsr_geo.simulation.overpass import Overpass
+from l1bsr_geo.simulation.rendering import lonlat_bounds, map_bounds, render
 from l1bsr_geo.simulation.scenes import TEN_METRE_BANDS, procedural_scene, relief
 from l1bsr_geo.simulation.sentinel2_product import (
     Radiometry,
     read_granule_places,
-    render,
     write_l1b_product,
 )
 from tests.synthetic.shifts import measure_shifts
