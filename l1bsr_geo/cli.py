@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -121,9 +121,14 @@ def _fail(message: str) -> NoReturn:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
-    """Ours as one line; others only with -v."""
+    """Ours as one line; others only with -vv."""
     if issubclass(category, L1bsrGeoWarning):
         text = _plain(str(message))
         console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True, highlight=False)
@@ -174,13 +179,23 @@ def info(
     if as_json:
         print(json.dumps(facts, indent=2))
         return
-    table = Table("", "", show_header=False, title=facts["product"])
+    table = Table(show_header=False, title=facts["product"])
     for key, value in facts.items():
-        table.add_row(
-            key.replace("_", " "),
-            json.dumps(value) if isinstance(value, dict | list) else str(value),
-        )
+        table.add_row(key.replace("_", " "), _lines(value))
     Console().print(table)
+
+
+def _lines(value: Any) -> str:
+    """A fact for reading: one line to each entry of a mapping."""
+    if isinstance(value, dict):
+        return "\n".join(f"{k}: {_plain_fact(v)}" for k, v in value.items())
+    return _plain_fact(value)
+
+
+def _plain_fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain_fact(v)}" for k, v in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @app.command()
@@ -295,18 +310,21 @@ def geolocate(
     """Write location grids (GEO_DATA) that GDAL >= 3.12 and Sen2VM users read."""
     from l1bsr_geo.pipelines import write_location_grids
 
-    folder = write_location_grids(
-        product,
-        output,
-        detector=detector,
-        bands=_split(bands),
-        gipp=gipp,
-        dem=dem,
-        geoid=geoid,
-        height=height,
-        overwrite=overwrite,
-    )
-    print(folder)
+    with _progress("locating") as progress:
+        written = write_location_grids(
+            product,
+            output,
+            detector=detector,
+            bands=_split(bands),
+            gipp=gipp,
+            dem=dem,
+            geoid=geoid,
+            height=height,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for path in written:
+        print(path)
 
 
 @app.command()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyproj
+import pyproj.exceptions
 import shapely
 import xarray as xr
 
@@ -29,7 +31,12 @@ from l1bsr_geo.models.registry import Device, Model, Precision
 from l1bsr_geo.readers.dem import read_elevation
 from l1bsr_geo.readers.inputs import Sensor, read_input
 from l1bsr_geo.readers.sentinel2_geometry import Geometry
+from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop
+from l1bsr_geo.readers.sentinel2_metadata import BANDS
+from l1bsr_geo.readers.sentinel2_product import open_product
+from l1bsr_geo.readers.sentinel2_write_grids import write_geo_grids
 from l1bsr_geo.registration.bands import geometric_flow, register_bands
+from l1bsr_geo.report import write_quicklook
 from l1bsr_geo.simulation.demo import make_demo_product
 from l1bsr_geo.tiling.encoding import OutputType
 from l1bsr_geo.tiling.execute import map_tiles
@@ -85,6 +92,21 @@ class Job:
     dtype: OutputType = "source"
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse impossible options before anything is read."""
+        if self.crs is not None:
+            try:
+                pyproj.CRS.from_user_input(self.crs)
+            except pyproj.exceptions.CRSError:
+                raise BadOptionError(
+                    f"--crs {self.crs}: not a coordinate reference system; give one such as "
+                    "EPSG:32631"
+                ) from None
+        if self.resolution is not None and not self.resolution > 0:
+            raise BadOptionError(f"--resolution {self.resolution}: must be more than 0")
+        if not self.ortho and (self.crs or self.resolution):
+            raise BadOptionError("--no-ortho keeps sensor geometry: leave out --crs, --resolution")
+
     @property
     def area(self) -> shapely.Geometry | None:
         """The area of interest as a geometry."""
@@ -96,7 +118,7 @@ def super_resolve(
     output: PathLike,
     *,
     model: str = "geometric",
-    weights: PathLike | None = None,
+    weights: str | Path | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
     tile: int | None = None,
@@ -410,9 +432,45 @@ def write_location_grids(
     geoid: PathLike | None = None,
     height: float = 0.0,
     overwrite: bool = False,
-) -> Path:
-    """Write Sen2VM-compatible location grids of a product (GEO_DATA)."""
-    raise NotImplementedError
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write Sen2VM-compatible location grids of a product (GEO_DATA), terrain included.
+
+    Args:
+        product: L1B product with its datastrip.
+        output: folder for GRANULE and DATASTRIP; the product itself where None.
+        detector: one of them; all where None.
+        bands: some of them; all where None.
+        gipp: folder of GIPP files.
+        dem: as in `Job`.
+        geoid: as in `Job`.
+        height: as in `Job`.
+        overwrite: replace existing grids.
+        progress: called with grids done and grids in all.
+
+    Returns:
+        The files written.
+
+    Raises:
+        L1bsrGeoError: what a user can cause and mend.
+    """
+    opened = open_product(product)
+    detectors = opened.detectors if detector is None else (detector,)
+    terrain: AnyElevation = ConstantElevation(height)
+    if dem is not None:
+        crops = [read_detector_crop(opened, d, ("B04",), gipp=gipp) for d in detectors]
+        outline = shapely.union_all([c.grids["B04"].footprint() for c in crops])
+        terrain = read_elevation(dem, outline.buffer(0.1).bounds, geoid=geoid)
+    return write_geo_grids(
+        opened,
+        output,
+        detectors=detectors,
+        bands=bands or BANDS,
+        elevation=terrain,
+        gipp=gipp,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def run_demo(
@@ -425,11 +483,9 @@ def run_demo(
     """
     folder = Path(folder)
     made = make_demo_product(folder, seed)
-    options: dict[str, Any] = {"detector": made.detector, "dem": made.dem, "overwrite": True}
+    options: dict[str, Any] = {"dem": made.dem, "aoi": made.lonlat, "overwrite": True}
     result = super_resolve(made.product, folder / "demo_5m.tif", progress=progress, **options)
     before = orthorectify_bands(made.product, folder / "demo_10m.tif", **options)
     quicklook = folder / "demo_before_after.png"
-    from l1bsr_geo.report import write_quicklook
-
     write_quicklook(before, result, quicklook)
     return {"product": made.product, "before": before, "result": result, "quicklook": quicklook}
