@@ -205,9 +205,9 @@ def _common_ground(
     a, b = left.grids[left.reference], right.grids[right.reference]
     rows, columns = a.shape
     middle = rows / 2
-    # where the ends of either line lie in the other: the columns that both see
+    # where the left one's last column lies in the right one: the columns that both see
     x, _ = b.project(*a.localize(columns - 0.5, middle, height), height)
-    width = math.floor(float(x)) - 2 * margin
+    width = math.floor(float(x) + 0.5 + 1e-6) - 2 * margin
     if not 0 < width < columns:
         raise BadInputError(
             f"detectors {left.detector} and {right.detector} have no ground in common in "

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import rasterio
 
-BAND_IDS = dict(
-    zip("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split(), range(13), strict=True)
+BANDS = (
+    *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
+    *("B8A", "B09", "B10", "B11", "B12"),
 )
+BAND_IDS = {b: i for i, b in enumerate(BANDS)}
 RATIO = {b: 6 if b in ("B01", "B09", "B10") else 2 for b in BAND_IDS} | dict.fromkeys(
     ("B02", "B03", "B04", "B08"), 1
 )
@@ -38,7 +40,9 @@ def pixel_values(detector: int, band: str, position: int) -> np.ndarray:
     return value.astype(np.uint16)
 
 
-def write_image(path: Path, pixels: np.ndarray, driver: str = "JP2OpenJPEG", **options: Any) -> None:
+def write_image(
+    path: Path, pixels: np.ndarray, driver: str = "JP2OpenJPEG", **options: Any
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if driver == "JP2OpenJPEG":
         options = {"QUALITY": "100", "REVERSIBLE": "YES"} | options
@@ -55,10 +59,17 @@ def granule_xml(detector: int, position: int, datastrip: str = DATASTRIP) -> str
     """Footprint: 0.0001 degree a pixel, line 0 at 45 N, detectors side by side from 10 E."""
     west = 10 + 0.005 * (detector - 1)
     first, last = position - 1 + 0.5, position - 1 + ROWS - 0.5
-    corners = [(first, 0.5), (last, 0.5), (last, COLUMNS - 0.5), (first, COLUMNS - 0.5), (first, 0.5)]
+    corners = [
+        (first, 0.5),
+        (last, 0.5),
+        (last, COLUMNS - 0.5),
+        (first, COLUMNS - 0.5),
+        (first, 0.5),
+    ]
     points = " ".join(f"{45 - 1e-4 * y:.10f} {west + 1e-4 * x:.10f} 0" for y, x in corners)
     sizes = "".join(
-        f'<Size resolution="{10 * r}"><NROWS>{ROWS // r}</NROWS><NCOLS>{COLUMNS // r}</NCOLS></Size>'
+        f'<Size resolution="{10 * r}"><NROWS>{ROWS // r}</NROWS>'
+        f"<NCOLS>{COLUMNS // r}</NCOLS></Size>"
         for r in (1, 2, 6)
     )
     return f"""<?xml version="1.0" encoding="UTF-8"?>
@@ -69,8 +80,8 @@ def granule_xml(detector: int, position: int, datastrip: str = DATASTRIP) -> str
 <n1:Geometric_Info><Granule_Footprint><Granule_Footprint><Footprint>
 <EXT_POS_LIST>{points}</EXT_POS_LIST></Footprint></Granule_Footprint></Granule_Footprint>
 <Granule_Position><POSITION>{position}</POSITION><Geometric_Header>
-<Incidence_Angles><ZENITH_ANGLE>3</ZENITH_ANGLE><AZIMUTH_ANGLE>{358 + 4 * (position > 1)}</AZIMUTH_ANGLE>
-</Incidence_Angles><Solar_Angles><ZENITH_ANGLE>26</ZENITH_ANGLE><AZIMUTH_ANGLE>136</AZIMUTH_ANGLE>
+<Incidence_Angles><ZENITH_ANGLE>3</ZENITH_ANGLE>
+<AZIMUTH_ANGLE>{358 + 4 * (position > 1)}</AZIMUTH_ANGLE></Incidence_Angles><Solar_Angles><ZENITH_ANGLE>26</ZENITH_ANGLE><AZIMUTH_ANGLE>136</AZIMUTH_ANGLE>
 </Solar_Angles></Geometric_Header></Granule_Position>
 <Granule_Dimensions>{sizes}</Granule_Dimensions></n1:Geometric_Info>
 </n1:Level-1B_Granule_ID>"""

@@ -18,9 +18,19 @@ from l1bsr_geo.readers.sources import MosaicSource, ScaledSource, open_source
 
 def write(path: Path, pixels: np.ndarray, driver: str = "GTiff", **options: object) -> str:
     height, width = pixels.shape
-    with warnings.catch_warnings(action="ignore"), rasterio.open(
-        path, "w", driver=driver, width=width, height=height, count=1, dtype=pixels.dtype, **options
-    ) as out:
+    with (
+        warnings.catch_warnings(action="ignore"),
+        rasterio.open(
+            path,
+            "w",
+            driver=driver,
+            width=width,
+            height=height,
+            count=1,
+            dtype=pixels.dtype,
+            **options,
+        ) as out,
+    ):
         out.write(pixels, 1)
     return str(path)
 
