@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from l1bsr_geo.registration.smooth import Measurements, SmoothField, fit_field
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 
 _BLOCK, _STRIDE = 96, 64  # [px] of the phase correlation
@@ -26,7 +28,8 @@ _SMALLEST = 24  # [px] nothing can be matched in less
 _SIGNIFICANT = 6.0  # noise reaches 5
 _COARSE_SIGMA = 0.3  # [px] what a block's phase correlation is worth
 _LINES = 512  # read and measured at a time, about
-_ROUNDS = 3  # of local refinement
+_ROUNDS = 3  # of local refinement, at most
+_SETTLED = 0.05  # [px] a smaller change needs no further round: each leaves a tenth of it
 
 
 def geometric_flow(
@@ -106,11 +109,16 @@ def register_bands(
         for window in _stretches(shape):
             for band, found in _measure(stack, base, window, search).items():
                 measured[band].append(found)
-    for index, band in enumerate(stack.bands):
-        parts = measured.get(band, [])
-        if any(p.info.any() for p in parts):
-            nodes[index] += fit_field(Measurements.join(parts), shape).at(y, x)
-        elif band != stack.reference:
+    whole = {band: Measurements.join(parts) for band, parts in measured.items() if parts}
+    ground: F64 = np.ones((1, 1))
+    # what moves against the field of one band (cloud, water) is not ground in the next either
+    for band in sorted(whole, key=lambda b: -whole[b].info.sum()):
+        if whole[band].info.any():
+            field, believed = fit_field(whole[band].scaled(ground), shape)
+            ground = ground * believed
+            nodes[stack.bands.index(band)] += field.at(y, x)
+    for band in measured:
+        if band not in whole or not whole[band].info.any():
             _warn_unmatched(band, stack.reference, shape, prior)
     return FlowField(nodes, step)
 
@@ -158,18 +166,19 @@ def _measure(
     """Displacement from ``base`` of every band in one stretch, in pixels of the image."""
     image, known = _read(stack, stack.reference, window)
     reference = band_pass(image, known)
-    features = orientation(reference)
+    weight = _shrink(known)
+    features = orientation(reference) * weight
     flow = base.read(window)
     found: dict[str, _Band] = {}
     for index, band in enumerate(stack.bands):
         if band != stack.reference:
             found[band] = _find(stack, band, window, features, flow[index], search)
-    weight = _shrink(known)
     # the bands that are seen best first: they help to foretell the others
     order = sorted(found, key=lambda b: -found[b].significance)
     result: dict[str, Measurements] = {}
     for _ in range(_ROUNDS):
-        predictors, common = [reference], weight
+        predictors, common, moved = [reference], weight, list[float]()
+        ground = np.ones(_nothing(window).info.shape[:2])
         for band in order:
             if not found[band].gate.any():
                 result[band] = _nothing(window)
@@ -177,8 +186,12 @@ def _measure(
             target, seen, used = found[band].resample(window.shape)
             common = common * seen
             result[band] = _refine(predictors, target, common, used, found[band])
-            found[band].field = fit_field(result[band], window.shape, 2)
+            found[band].field, believed = fit_field(result[band].scaled(ground), window.shape, 2)
+            ground = ground * believed
+            moved.append(_moved(found[band].field, used, window.shape))
             predictors.append(target)
+        if max(moved, default=0.0) < _SETTLED:
+            break
     return {
         b: Measurements(m.y + window.row_off, m.x + window.col_off, m.info, m.pull)
         for b, m in result.items()
@@ -199,7 +212,8 @@ def _find(
     image, known = _read(stack, band, around)
     passed = band_pass(image, known)
     offset = window.col_off - around.col_off, window.row_off - around.row_off
-    other = orientation(passed)
+    valid = _shrink(known)
+    other = orientation(passed) * valid
     # the stretch's frame: features of the band moved so that both start at the same pixel
     shape = window.shape
     block = min(_BLOCK, shape[0]), min(_BLOCK, shape[1])
@@ -218,10 +232,10 @@ def _find(
     ]
     return _Band(
         np.asarray(ndimage.spline_filter(passed, output=np.float32)),
-        _shrink(known),
+        valid,
         offset,
         prior,
-        fit_field(coarse, shape),
+        fit_field(coarse, shape)[0],
         float(np.mean(shifts.significance)),
         seen[near[0][:, None], near[1]],
     )
@@ -240,6 +254,13 @@ def _refine(
     return Measurements(y, x, info, pull)
 
 
+def _moved(field: SmoothField, used: F64, shape: tuple[int, int]) -> float:
+    """The largest change of the correction, at cells [px]."""
+    y, x = (cell_centres(n) for n in shape)
+    now = field.at(y, x)
+    return float(np.abs(now - used[:, y.astype(np.intp)[:, None], x.astype(np.intp)]).max())
+
+
 def _nothing(window: Window) -> Measurements:
     y, x = (cell_centres(n) for n in window.shape)
     return Measurements(y, x, np.zeros((len(y), len(x), 3)), np.zeros((len(y), len(x), 2)))
@@ -248,7 +269,7 @@ def _nothing(window: Window) -> Measurements:
 def _read(stack: BandStack, band: str, window: Window) -> tuple[F32, Mask]:
     """Zero-based pixels and where they can be used."""
     raw = stack.sources[band].read(window)
-    valid = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, bool)
+    valid: Mask = np.isfinite(raw)
     for special in (stack.nodata, stack.saturated):
         if special is not None:
             valid &= raw != special
@@ -258,7 +279,8 @@ def _read(stack: BandStack, band: str, window: Window) -> tuple[F32, Mask]:
 
 def _shrink(valid: Mask) -> F32:
     """1 where no unknown pixel is near, and the image's edge is not."""
-    return ndimage.binary_erosion(valid, np.ones((5, 5), bool)).astype(np.float32)
+    kept: Mask = ndimage.binary_erosion(valid, np.ones((5, 5), bool))
+    return kept.astype(np.float32)
 
 
 def _stretches(shape: tuple[int, int]) -> Iterator[Window]:
@@ -275,14 +297,14 @@ def _node_counts(shape: tuple[int, int], step: float) -> tuple[int, int]:
     return int(np.ceil(height / step)) + 1, int(np.ceil(width / step)) + 1
 
 
-def _sample(field: FlowField, y: F64, x: F64) -> F32:
+def _sample(field: FlowField, y: Floats, x: Floats) -> F32:
     """A flow field at the grid of rows ``y`` and columns ``x``, (C, 2, len(y), len(x))."""
     at = np.meshgrid(
         (y - field.origin[1]) / field.step, (x - field.origin[0]) / field.step, indexing="ij"
     )
     flat = field.nodes.reshape(-1, *field.nodes.shape[-2:])
     out = [ndimage.map_coordinates(n, at, np.float32, 1, "nearest") for n in flat]
-    return np.stack(out).reshape(*field.nodes.shape[:2], len(y), len(x))
+    return np.asarray(np.stack(out).reshape(*field.nodes.shape[:2], len(y), len(x)), np.float32)
 
 
 def _check(stack: BandStack) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Displacement by phase correlation of gradient orientation, which survives contrast inversion."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,8 @@ class Shifts:
             standard deviations); pure noise stays below about 5.
     """
 
-    y: npt.NDArray[np.float64]
-    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.floating[Any]]
+    x: npt.NDArray[np.floating[Any]]
     shift: npt.NDArray[np.float64]
     significance: npt.NDArray[np.float64]
 

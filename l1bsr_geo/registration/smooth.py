@@ -1,6 +1,7 @@
 """A smooth displacement field from many weak local measurements."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 F64 = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 _AREA_STEP = 128.0  # [px] knots of the field: focal plane, relief
 _LINE_STEP = 16.0  # [px] knots of what all columns share: attitude
@@ -26,10 +28,14 @@ class Measurements:
         pull: (rows, columns, 2) h = A times the measured displacement [1 / px].
     """
 
-    y: F64
-    x: F64
+    y: Floats
+    x: Floats
     info: F64
     pull: F64
+
+    def scaled(self, weight: F64) -> "Measurements":
+        """The same, worth ``weight`` (rows, columns) times as much."""
+        return replace(self, info=self.info * weight[..., None], pull=self.pull * weight[..., None])
 
     @classmethod
     def join(cls, parts: "list[Measurements]") -> "Measurements":
@@ -59,7 +65,7 @@ class SmoothField:
     area: F64
     line: F64
 
-    def at(self, y: F64, x: F64) -> F64:
+    def at(self, y: Floats, x: Floats) -> F64:
         """(dx, dy) on the grid of rows ``y`` and columns ``x``, (2, len(y), len(x)) [px]."""
         by, bx = _splines(y, self.shape[0], _AREA_STEP), _splines(x, self.shape[1], _AREA_STEP)
         lines = self.line @ _splines(y, self.shape[0], _LINE_STEP).T
@@ -67,7 +73,9 @@ class SmoothField:
         return np.asarray(area + lines[:, :, None], np.float64)
 
 
-def fit_field(measured: Measurements, shape: tuple[int, int], rounds: int = 4) -> SmoothField:
+def fit_field(
+    measured: Measurements, shape: tuple[int, int], rounds: int = 4
+) -> tuple[SmoothField, F64]:
     """The smooth field that explains the measurements, outliers down-weighted (Cauchy).
 
     Where nothing is measured it goes on smoothly and flattens out; with no measurement it is zero.
@@ -76,6 +84,9 @@ def fit_field(measured: Measurements, shape: tuple[int, int], rounds: int = 4) -
         measured: what is known, where.
         shape: ``(height, width)`` of the image [px].
         rounds: of robust reweighting.
+
+    Returns:
+        The field, and how far each measurement was believed, (rows, columns) from 0 to 1.
     """
     height, width = shape
     by, bx = _splines(measured.y, height, _AREA_STEP), _splines(measured.x, width, _AREA_STEP)
@@ -97,7 +108,11 @@ def fit_field(measured: Measurements, shape: tuple[int, int], rounds: int = 4) -
         weight = _cauchy(info, pull, d)
     split = by.shape[1] * bx.shape[1]
     both = solution.reshape(2, -1)
-    return SmoothField(shape, both[:, :split].reshape(2, by.shape[1], bx.shape[1]), both[:, split:])
+    area = both[:, :split].reshape(2, by.shape[1], bx.shape[1])
+    believed = np.ones(len(seen))
+    believed[seen] = weight
+    field = SmoothField(shape, area, both[:, split:])
+    return field, believed.reshape(measured.info.shape[:2])
 
 
 def _cauchy(info: F64, pull: F64, d: F64) -> F64:
@@ -108,10 +123,10 @@ def _cauchy(info: F64, pull: F64, d: F64) -> F64:
     det = np.maximum(xx * yy - xy * xy, 1e-6 * (xx + yy) ** 2)
     chi2 = (yy * gx * gx - 2 * xy * gx * gy + xx * gy * gy) / det
     scale = np.median(chi2) / 1.386 + 1e-9  # 1.386: the median of chi2 with two degrees of freedom
-    return np.asarray(1 / (1 + chi2 / (6 * scale)), np.float64)
+    return np.asarray(1 / (1 + chi2 / (12 * scale)) ** 2, np.float64)
 
 
-def _splines(at: F64, length: int, step: float) -> sp.csr_matrix:
+def _splines(at: Floats, length: int, step: float) -> sp.csr_matrix:
     """Uniform cubic B-splines at positions, (len(at), knots)."""
     intervals = max(1, int(np.ceil(length / step)))
     t = np.clip(np.asarray(at, np.float64) / step, 0, intervals)
@@ -126,18 +141,21 @@ def _splines(at: F64, length: int, step: float) -> sp.csr_matrix:
 
 
 def _penalty(rows: int, cols: int, lines: int) -> sp.csr_matrix:
-    def differences(n: int, order: int) -> sp.csr_matrix:
-        return sp.csr_matrix(np.diff(np.eye(n), order, axis=0))
-
     one_y, one_x = sp.identity(rows), sp.identity(cols)
     bend = [
-        sp.kron(differences(rows, 2), one_x),
-        sp.kron(one_y, differences(cols, 2)),
-        np.sqrt(2) * sp.kron(differences(rows, 1), differences(cols, 1)),
+        sp.kron(_differences(rows, 2), one_x),
+        sp.kron(one_y, _differences(cols, 2)),
+        np.sqrt(2) * sp.kron(_differences(rows, 1), _differences(cols, 1)),
     ]
-    slope = [sp.kron(differences(rows, 1), one_x), sp.kron(one_y, differences(cols, 1))]
+    slope = [sp.kron(_differences(rows, 1), one_x), sp.kron(one_y, _differences(cols, 1))]
     area = sum(d.T @ d for d in bend) / _AREA_BEND**2 + sum(d.T @ d for d in slope) / _AREA_SLOPE**2
-    second = differences(lines, 2)
+    second = _differences(lines, 2)
     line = second.T @ second / _LINE_BEND**2 + sp.identity(lines) / _LINE_SIZE**2
     tiny = 1e-6 * sp.identity(rows * cols)  # a constant costs nothing; the matrix must be regular
     return sp.block_diag([area + tiny, line])
+
+
+def _differences(n: int, order: int) -> sp.csr_matrix:
+    """Differences of n values, (n - order, n)."""
+    taps = np.diff(np.eye(order + 1), order, axis=0)[0]
+    return sp.diags(taps, np.arange(order + 1), shape=(n - order, n)).tocsr()
