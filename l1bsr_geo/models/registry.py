@@ -228,10 +228,16 @@ class Model:
         return {name: value / count for name, value in total.items()}
 
     def probe_halo(self, tolerance: float = 0.01) -> int:
-        """How far the restorer looks [px of the input]; see ``receptive_field.probe_halo``."""
+        """How far the restorer looks [px of the input]; see ``receptive_field.probe_halo``.
+
+        Measured once in each process for a model by name.
+        """
         device = self.torch_device
+        key = (self._name, self.weights_sha256, tolerance)
         with _lock(device):
-            return probe_halo(self._load(device), tolerance=tolerance, device=device)
+            if self._name is None or key not in _PROBED:
+                _PROBED[key] = probe_halo(self._load(device), tolerance=tolerance, device=device)
+            return _PROBED[key]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_ready"}
@@ -314,6 +320,7 @@ class Model:
 
 
 _LOADED: dict[tuple[str, str | None, torch.device], Restorer] = {}
+_PROBED: dict[tuple[str | None, str | None, float], int] = {}
 _LOCKS: dict[torch.device, threading.RLock] = {}
 
 

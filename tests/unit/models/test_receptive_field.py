@@ -64,5 +64,7 @@ def test_frozen_channel_attention_fades_inside_the_halo(random_weights):
 
 
 def test_a_model_can_be_asked():
+    assert Model().probe_halo() == Model().probe_halo() == 2
     assert Model.from_restorer(Geometric(scale=1)).probe_halo() == 0
+    assert Model.from_restorer(Convolutions(3, scale=1, halo=3)).probe_halo() == 3
     assert torch.is_grad_enabled()
