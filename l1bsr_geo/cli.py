@@ -344,7 +344,8 @@ def demo(
 @models_app.command("list")
 def list_models() -> None:
     """What models there are, and whether their weights are here."""
-    from l1bsr_geo.models.registry import MODELS, find_cached
+    from l1bsr_geo.models.checkpoint import find_cached
+    from l1bsr_geo.models.registry import MODELS
 
     table = Table("name", "scale", "bands", "weights", "source")
     for name, entry in MODELS.items():

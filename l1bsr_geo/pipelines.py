@@ -30,10 +30,11 @@ from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.registry import Device, Model, Precision
 from l1bsr_geo.readers.dem import read_elevation
 from l1bsr_geo.readers.inputs import Sensor, read_input
+from l1bsr_geo.readers.sentinel2_facts import granule_size
 from l1bsr_geo.readers.sentinel2_geometry import Geometry
-from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop
+from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
 from l1bsr_geo.readers.sentinel2_metadata import BANDS
-from l1bsr_geo.readers.sentinel2_product import open_product
+from l1bsr_geo.readers.sentinel2_product import Product, open_product
 from l1bsr_geo.readers.sentinel2_write_grids import write_geo_grids
 from l1bsr_geo.registration.bands import geometric_flow, register_bands
 from l1bsr_geo.report import write_quicklook
@@ -458,8 +459,7 @@ def write_location_grids(
     detectors = opened.detectors if detector is None else (detector,)
     terrain: AnyElevation = ConstantElevation(height)
     if dem is not None:
-        crops = [read_detector_crop(opened, d, ("B04",), gipp=gipp) for d in detectors]
-        outline = shapely.union_all([c.grids["B04"].footprint() for c in crops])
+        outline = shapely.union_all([_strip_outline(opened, d, gipp) for d in detectors])
         terrain = read_elevation(dem, outline.buffer(0.1).bounds, geoid=geoid)
     return write_geo_grids(
         opened,
@@ -471,6 +471,15 @@ def write_location_grids(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _strip_outline(product: Product, detector: int, gipp: PathLike | None) -> shapely.Polygon:
+    """Ground seen by a detector's granules, at height 0."""
+    granules = product.granules_of(detector)
+    height, width = granule_size(product, granules[-1], 10)
+    first, last = granules[0].position - 1, granules[-1].position - 1 + height
+    model = read_instrument_model(product, detector, "B04", gipp=gipp)
+    return GeoGrid((last, width), model).crop(Window(0, first, width, last - first)).footprint()
 
 
 def run_demo(

@@ -4,7 +4,7 @@ Cropping, padding and zooming compose ``to_model``; the model itself is never re
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,9 @@ import shapely
 from affine import Affine
 
 from l1bsr_geo.errors import BadInputError
-from l1bsr_geo.geometry.model import FloatArray, GeometryModel
+from l1bsr_geo.geometry.model import Aligned, FloatArray, GeometryModel
 
 _IDENTITY = Affine.identity()
-
-Aligned: TypeAlias = Literal["corner", "centre"]
 
 
 class Window(NamedTuple):

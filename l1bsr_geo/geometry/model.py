@@ -5,12 +5,15 @@ first pixel; its centre is ``(0.5, 0.5)``. Readers convert every other conventio
 Heights ``h`` are metres above the WGS84 ellipsoid; ``lon, lat`` are degrees in that order.
 """
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+Aligned: TypeAlias = Literal["corner", "centre"]
+"""What stays in place when pixels get finer: outer corners, or the centres of coarse samples."""
 
 
 @runtime_checkable

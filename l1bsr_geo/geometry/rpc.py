@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from l1bsr_geo.geometry.grid import Aligned
-from l1bsr_geo.geometry.model import FloatArray
+from l1bsr_geo.geometry.model import Aligned, FloatArray
 
 
 @dataclass(frozen=True, eq=False)

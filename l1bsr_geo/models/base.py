@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from l1bsr_geo.geometry.grid import Aligned
+from l1bsr_geo.geometry.model import Aligned
 
 
 @dataclass(frozen=True)

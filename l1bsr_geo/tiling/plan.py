@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
-from l1bsr_geo.geometry.grid import Aligned, Window
+from l1bsr_geo.geometry.grid import Window
+from l1bsr_geo.geometry.model import Aligned
 
 if TYPE_CHECKING:
     from l1bsr_geo.models.base import ModelSpec
