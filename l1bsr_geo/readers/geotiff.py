@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
@@ -19,7 +18,7 @@ from l1bsr_geo.geometry.model import GeometryModel
 from l1bsr_geo.geometry.rpc import RPCModel
 from l1bsr_geo.images import BandStack, PixelSource
 from l1bsr_geo.readers.sentinel2_metadata import BANDS, band_name
-from l1bsr_geo.readers.sources import RasterSource, ScaledSource, check_complete
+from l1bsr_geo.readers.sources import RasterSource, ScaledSource, check_complete, open_raster
 
 DEFAULT_BANDS = ("B02", "B03", "B04", "B08")
 REFLECTANCE_GAIN = 10_000.0
@@ -54,10 +53,8 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
     if Path(name).is_dir():
         raise BadInputError(f"{name} is a folder without a Sentinel-2 product; give a raster file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(name) as raster:
-                return _read(raster, name, bands)
+        with open_raster(name) as raster:
+            return _read(raster, name, bands)
     except RasterioError as error:
         raise BadInputError(
             f"{name} cannot be opened as a raster ({error}); give a GeoTIFF, a JPEG 2000 or "

@@ -14,7 +14,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.errors import RasterioError
 
 from l1bsr_geo.errors import BadInputError
@@ -23,6 +22,7 @@ from l1bsr_geo.geometry.model import FloatArray
 from l1bsr_geo.readers.sentinel2_facts import granule_size
 from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION
 from l1bsr_geo.readers.sentinel2_product import Granule, Product
+from l1bsr_geo.readers.sources import open_raster
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def first_node(first_line: float, step: float) -> int:
 
 def _read_grid(path: str, first_line: float) -> GranuleGrid:
     try:
-        with rasterio.open(path) as raster:
+        with open_raster(path) as raster:
             if raster.count < 2:
                 raise BadInputError(f"{path} has {raster.count} band, lon and lat were expected")
             nodes = raster.read((1, 2)).astype(np.float64)
@@ -124,7 +124,7 @@ def _vrt_tags(product: Product, granule: Granule, band: str) -> dict[str, Any]:
     folder = PurePosixPath(product.datastrip_path).parent
     name = vrt_name(folder.name, granule.detector, band)
     try:
-        with rasterio.open(product.gdal_path(f"{folder}/GEO_DATA/{name}")) as raster:
+        with open_raster(product.gdal_path(f"{folder}/GEO_DATA/{name}")) as raster:
             tags: dict[str, Any] = raster.tags()
             return tags
     except RasterioError:

@@ -149,6 +149,13 @@ def open_source(path: str, band: int = 1, name: str = "") -> RasterSource:
         ) from error
 
 
+def open_raster(path: str | os.PathLike[str]) -> Any:
+    """An open rasterio dataset; that sensor geometry has no map transform is no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
 def check_complete(path: str, name: str) -> None:
     """See that a file is there and, if JPEG 2000, that it is as long as its boxes say.
 
@@ -206,9 +213,7 @@ def _opened(path: str) -> Iterator[Any]:
     key = (path, *_stamp(path))
     with _rasters.lock:
         if key not in _rasters:
-            with warnings.catch_warnings():  # sensor geometry has no map transform, as expected
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                _rasters[key] = (rasterio.open(path), threading.RLock())
+            _rasters[key] = (open_raster(path), threading.RLock())
         _rasters.move_to_end(key)
         raster, lock = _rasters[key]
         while len(_rasters) > _MAX_OPEN:

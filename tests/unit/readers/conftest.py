@@ -81,7 +81,8 @@ def granule_xml(detector: int, position: int, datastrip: str = DATASTRIP) -> str
 <EXT_POS_LIST>{points}</EXT_POS_LIST></Footprint></Granule_Footprint></Granule_Footprint>
 <Granule_Position><POSITION>{position}</POSITION><Geometric_Header>
 <Incidence_Angles><ZENITH_ANGLE>3</ZENITH_ANGLE>
-<AZIMUTH_ANGLE>{358 + 4 * (position > 1)}</AZIMUTH_ANGLE></Incidence_Angles><Solar_Angles><ZENITH_ANGLE>26</ZENITH_ANGLE><AZIMUTH_ANGLE>136</AZIMUTH_ANGLE>
+<AZIMUTH_ANGLE>{358 + 4 * (position > 1)}</AZIMUTH_ANGLE></Incidence_Angles>
+<Solar_Angles><ZENITH_ANGLE>26</ZENITH_ANGLE><AZIMUTH_ANGLE>136</AZIMUTH_ANGLE>
 </Solar_Angles></Geometric_Header></Granule_Position>
 <Granule_Dimensions>{sizes}</Granule_Dimensions></n1:Geometric_Info>
 </n1:Level-1B_Granule_ID>"""
