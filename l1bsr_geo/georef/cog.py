@@ -190,7 +190,7 @@ def _as_dask(image: GeoImage, size: int) -> tuple[da.Array, da.Array]:
     if not isinstance(pixels, da.Array):
         pixels = da.from_array(pixels, chunks=chunks, name=False)
     if image.valid is None:
-        return pixels, da.ones(pixels.shape[1:], bool, chunks=pixels.chunks[1:])
+        return pixels, da.ones(pixels.shape[1:], dtype=bool, chunks=pixels.chunks[1:])
     valid = image.valid.data
     if not isinstance(valid, da.Array):
         valid = da.from_array(valid, chunks=chunks[1:], name=False)
