@@ -87,7 +87,8 @@ def check_every_band(rendered: Rendered, detector: int, output: Path) -> None:
         *("--model", "geometric", "--detector", str(detector), "--aoi", rendered.areas[detector]),
         *rendered.ground,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with rasterio.open(output) as raster:
         assert raster.descriptions == TEN_METRE_BANDS
@@ -97,8 +98,8 @@ def check_every_band(rendered: Rendered, detector: int, output: Path) -> None:
     for band, image in zip(TEN_METRE_BANDS, pixels, strict=True):
         shifts = measure_shifts(image, transform, rendered.scene, band)
         assert len(shifts) >= 9, band
-        assert np.abs(shifts.mean(0)).max() < 0.05, (band, shifts.mean(0))  # measured: 0.022
-        assert np.hypot(*shifts.T).max() < 0.1, (band, shifts)  # measured: 0.056
+        assert np.abs(shifts.mean(0)).max() < 0.05, (band, shifts.mean(0))  # measured: 0.025
+        assert np.hypot(*shifts.T).max() < 0.1, (band, shifts)  # measured: 0.071
 
 
 @pytest.mark.parametrize("ground", ["flat", "relief"])
