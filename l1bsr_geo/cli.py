@@ -371,9 +371,9 @@ def fetch_model(
     """Download published weights from their authors, check them, and keep them converted."""
     from l1bsr_geo.models.published import fetch
 
-    def ask(licence: str) -> bool:
-        question = f"The weights of {name} come under {licence}. Accept?"
-        return accept_licence or (sys.stdin.isatty() and typer.confirm(question, err=True))
+    def ask(notice: str) -> bool:
+        console.print(_plain(notice), soft_wrap=True, highlight=False)
+        return accept_licence or (sys.stdin.isatty() and typer.confirm("Accept?", err=True))
 
     print(fetch(name, accept_licence=ask))
 
