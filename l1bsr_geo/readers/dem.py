@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import Resampling, transform_bounds
 from rasterio.windows import Window as RasterWindow
@@ -45,7 +45,7 @@ def read_elevation(
             DEM; None for a DEM that is ellipsoidal already.
 
     Raises:
-        MissingInputError: no DEM covers any of the area.
+        MissingInputError: no DEM touches the area.
         BadInputError: a file cannot be read, or ``bounds`` make no area.
     """
     west, south, east, north = bounds
@@ -73,7 +73,10 @@ def read_elevation(
         )
     known = np.isfinite(heights)
     if not known.any():
-        raise MissingInputError(f"{path} has no height within {bounds}; give a DEM of that area")
+        warnings.warn(
+            GeometryWarning(f"{path} has no height within {bounds}; sea level is taken everywhere"),
+            stacklevel=2,
+        )
     filled = np.where(known, heights, np.float32(0)) + sea
     return SampledElevation(
         filled.astype(np.float32), grid.west, grid.north, grid.step_lon, grid.step_lat
@@ -191,13 +194,14 @@ def _paste(
     bottom = min(out.shape[0], int(np.ceil((area[3] - box[1]) / step[1])))
     if right <= left or bottom <= top:
         return
-    origin = from_origin(area[0] + left * step[0] - turn, area[3] - top * step[1], *step)
+    west, north = area[0] + left * step[0] - turn, area[3] - top * step[1]
+    transform = Affine(step[0], 0, west, 0, -step[1], north)
     try:
         with WarpedVRT(
             raster,
             src_crs=_flat(raster.crs),
             crs=_LONLAT,
-            transform=origin,
+            transform=transform,
             width=right - left,
             height=bottom - top,
             resampling=Resampling.bilinear,

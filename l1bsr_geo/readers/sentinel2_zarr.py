@@ -7,6 +7,7 @@ the layout: eopf 2.8.1, eopf/product/models/S02MSIL1B.json. Needs the ``zarr`` e
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -98,7 +99,7 @@ def read_eopf_detector(
     for band, source in sources.items():
         ratio = RESOLUTION[band] // 10
         window = Window(0, first // ratio, source.shape[1], (last - first) // ratio)
-        model = _footprint(root, name, detector, source.shape)
+        model = _footprint(root, name, detector, source.shape, ratio)
         grids[band] = GeoGrid(window.shape, model, Affine.translation(0, window.row_off))
         cropped[band] = SourceWindow(_to_counts(source, other, band), window)
     stac = _discovery(root)
@@ -145,7 +146,7 @@ def _open_store(path: str) -> Any:
         zipped = Path(path).is_file()
         store = zarr.storage.ZipStore(path, mode="r") if zipped else path
         return zarr.open_group(store, mode="r")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise BadInputError(f"{path} cannot be opened as a Zarr store ({error})") from error
 
 
@@ -179,8 +180,10 @@ def _choose_lines(
     return first, last
 
 
-def _footprint(root: Any, name: str, detector: int, shape: tuple[int, int]) -> LocationGrid:
-    """Location grid of the strip's sides, (along track, 2) points."""
+def _footprint(
+    root: Any, name: str, detector: int, shape: tuple[int, int], ratio: int
+) -> LocationGrid:
+    """Location grid of the strip's sides, (along track, 2) centres of 10 m pixels."""
     folder = f"conditions/d{detector:02d}/footprint"
     try:
         lon, lat = (np.asarray(root[f"{folder}/{k}"][:], float) for k in ("longitude", "latitude"))
@@ -188,10 +191,10 @@ def _footprint(root: Any, name: str, detector: int, shape: tuple[int, int]) -> L
         raise MissingInputError(f"{name} has no {folder}, and no other geometry") from error
     if lon.shape != lat.shape or lon.ndim != 2 or min(lon.shape) < 2 or lon.shape[1] != 2:
         raise BadInputError(f"{name}: {folder} has shape {lon.shape}, (n, 2) was expected")
-    height, width = shape
-    step = (width - 1.0, (height - 1.0) / (len(lon) - 1))
+    edge = 1 / ratio  # a 10 m pixel, in pixels of the band
+    step = (shape[1] - edge, (shape[0] - edge) / (len(lon) - 1))
     lon = np.degrees(np.unwrap(np.unwrap(np.radians(lon), axis=0), axis=1))
-    return LocationGrid(lon[None], lat[None], step, origin=(0.5, 0.5))
+    return LocationGrid(lon[None], lat[None], step, origin=(edge / 2, edge / 2))
 
 
 def _warn(name: str) -> None:
