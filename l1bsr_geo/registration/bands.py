@@ -10,11 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
+from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images import BandStack, FlowField
-from l1bsr_geo.registration.local import CELL, cell_centres, residual_displacement
+from l1bsr_geo.registration.local import (
+    CELL,
+    Predictor,
+    cell_centres,
+    residual_displacement,
+)
 from l1bsr_geo.registration.phase import band_pass, block_starts, correlate_blocks, orientation
 from l1bsr_geo.registration.smooth import Measurements, SmoothField, fit_field
 
@@ -27,6 +32,7 @@ _BLOCK, _STRIDE = 96, 64  # [px] of the phase correlation
 _SMALLEST = 24  # [px] nothing can be matched in less
 _SIGNIFICANT = 6.0  # noise reaches 5
 _COARSE_SIGMA = 0.3  # [px] what a block's phase correlation is worth
+_EDGE = 2  # [px] left out around what is unknown
 _LINES = 512  # read and measured at a time, about
 _ROUNDS = 3  # of local refinement, at most
 _SETTLED = 0.05  # [px] a smaller change needs no further round: each leaves a tenth of it
@@ -90,6 +96,7 @@ def register_bands(
 
     Raises:
         BadInputError: The bands have different shapes.
+        BadOptionError: ``search`` is not from 1 to 15.
 
     Warns:
         L1bsrGeoWarning: A band could not be matched anywhere; its prior is returned.
@@ -98,6 +105,8 @@ def register_bands(
     if prior is None and all(stack.grids[b].model is not None for b in stack.bands):
         prior = geometric_flow(stack, step=step, elevation=elevation)
     search = search if search is not None else (12 if prior is None else 4)
+    if not 1 <= search <= 15:
+        raise BadOptionError(f"search is {search} px; it must be from 1 to 15")
     rows, cols = _node_counts(shape, step)
     y, x = np.arange(rows) * step, np.arange(cols) * step
     nodes = np.zeros((len(stack.bands), 2, rows, cols), np.float32)
@@ -130,15 +139,17 @@ class _Band:
     Attributes:
         spline: (height, width) cubic spline coefficients of the band-passed image.
         valid: (height, width) float32, 1 where known.
+        whole: whether only the margin is not.
         offset: (dx, dy) of the stretch's first pixel in ``spline``.
         prior: (2, height, width) of the stretch [px].
         field: the correction so far, in the coordinates of the stretch.
-        significance: of the phase correlation, at its best.
+        significance: of the phase correlation, on average.
         gate: (cell rows, cell columns), False where phase correlation saw nothing.
     """
 
     spline: F32
     valid: F32
+    whole: bool
     offset: tuple[int, int]
     prior: F32
     field: SmoothField
@@ -156,8 +167,16 @@ class _Band:
             ]
         )
         image = ndimage.map_coordinates(self.spline, at, np.float32, 3, "nearest", prefilter=False)
+        return image, self._known(at), flow
+
+    def _known(self, at: F64) -> F32:
+        if self.whole:  # the usual case, without an interpolation
+            height, width = self.valid.shape
+            y_inside = (at[0] >= _EDGE) & (at[0] <= height - 1 - _EDGE)
+            inside = y_inside & (at[1] >= _EDGE) & (at[1] <= width - 1 - _EDGE)
+            return np.asarray(inside, np.float32)
         known = ndimage.map_coordinates(self.valid, at, np.float32, 1, "constant", 0.0)
-        return image, (known > 0.999).astype(np.float32), flow
+        return np.asarray(known > 0.999, np.float32)
 
 
 def _measure(
@@ -175,21 +194,22 @@ def _measure(
             found[band] = _find(stack, band, window, features, flow[index], search)
     # the bands that are seen best first: they help to foretell the others
     order = sorted(found, key=lambda b: -found[b].significance)
+    first, edges = Predictor.of(reference), Predictor.of_edges(reference)
     result: dict[str, Measurements] = {}
     for _ in range(_ROUNDS):
-        predictors, common, moved = [reference], weight, list[float]()
+        predictors, moved = [first], list[float]()
         ground = np.ones(_nothing(window).info.shape[:2])
         for band in order:
             if not found[band].gate.any():
                 result[band] = _nothing(window)
                 continue
             target, seen, used = found[band].resample(window.shape)
-            common = common * seen
-            result[band] = _refine(predictors, target, common, used, found[band])
+            normal = residual_displacement(predictors, edges, target, weight * seen)
+            result[band] = _absolute(*normal, used, found[band].gate)
             found[band].field, believed = fit_field(result[band].scaled(ground), window.shape, 2)
             ground = ground * believed
             moved.append(_moved(found[band].field, used, window.shape))
-            predictors.append(target)
+            predictors.append(Predictor.of(target * seen))
         if max(moved, default=0.0) < _SETTLED:
             break
     return {
@@ -233,6 +253,7 @@ def _find(
     return _Band(
         np.asarray(ndimage.spline_filter(passed, output=np.float32)),
         valid,
+        bool(known.all()),
         offset,
         prior,
         fit_field(coarse, shape)[0],
@@ -241,13 +262,10 @@ def _find(
     )
 
 
-def _refine(
-    predictors: list[F32], target: F32, weight: F32, used: F64, band: _Band
-) -> Measurements:
-    """Measurements of the whole displacement from what is left after ``used``."""
-    info, pull = residual_displacement(predictors, target, weight)
-    info, pull = info * band.gate[..., None], pull * band.gate[..., None]
-    y, x = (cell_centres(n) for n in target.shape)
+def _absolute(info: F64, pull: F64, used: F64, gate: Mask) -> Measurements:
+    """Measurements of the whole displacement from those of what is missing in ``used``."""
+    info, pull = info * gate[..., None], pull * gate[..., None]
+    y, x = (cell_centres(n) for n in used.shape[1:])
     dx, dy = used[:, y.astype(np.intp)[:, None], x.astype(np.intp)]
     pull[..., 0] += info[..., 0] * dx + info[..., 1] * dy
     pull[..., 1] += info[..., 1] * dx + info[..., 2] * dy
@@ -279,7 +297,7 @@ def _read(stack: BandStack, band: str, window: Window) -> tuple[F32, Mask]:
 
 def _shrink(valid: Mask) -> F32:
     """1 where no unknown pixel is near, and the image's edge is not."""
-    kept: Mask = ndimage.binary_erosion(valid, np.ones((5, 5), bool))
+    kept: Mask = ndimage.binary_erosion(valid, np.ones((2 * _EDGE + 1, 2 * _EDGE + 1), bool))
     return kept.astype(np.float32)
 
 

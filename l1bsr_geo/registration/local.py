@@ -7,6 +7,8 @@ vanishes and so does the weight. Where the mixture changes faster than it can be
 agree in orientation, so gradient orientations are compared in the same way.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -29,21 +31,44 @@ def cell_centres(length: int) -> F64:
     return np.asarray((starts + np.minimum(starts + CELL, length)) / 2, np.float64)
 
 
-def residual_displacement(predictors: list[F32], target: F32, weight: F32) -> tuple[F64, F64]:
-    """Normal equations of the displacement of ``target`` against what ``predictors`` foretell.
+@dataclass(frozen=True)
+class Predictor:
+    """An image on the reference grid and its derivatives, each (channels, height, width)."""
+
+    image: F32
+    dy: F32
+    dx: F32
+
+    @classmethod
+    def of(cls, image: F32) -> "Predictor":
+        """From a band-passed image, (height, width)."""
+        return cls(image[None], *np.gradient(image[None], axis=(-2, -1)))
+
+    @classmethod
+    def of_edges(cls, image: F32) -> "Predictor":
+        """From the gradient orientation of a band-passed image, (height, width)."""
+        edges = _edges(image)
+        return cls(edges, *np.gradient(edges, axis=(-2, -1)))
+
+
+def residual_displacement(
+    predictors: list[Predictor], edges: Predictor, target: F32, weight: F32
+) -> tuple[F64, F64]:
+    """Normal equations of the displacement of ``target`` against what is foretold.
 
     Args:
-        predictors: images on the reference grid, each (channels, height, width), zero mean.
-        target: (channels, height, width), resampled to the reference grid with the current flow.
-        weight: (height, width), 0 where any of them is unknown.
+        predictors: bands that are aligned, the reference first.
+        edges: those of the reference.
+        target: (height, width), band-passed, resampled to the reference grid with the current flow.
+        weight: (height, width), 0 where the reference or the target is unknown.
 
     Returns:
         info (rows, columns, 3): xx, xy, yy of A [1 / px^2]; and pull (rows, columns, 2): A times
         the displacement that is still missing in the flow [1 / px].
     """
-    info, pull = _normal_equations([p[None] for p in predictors], target[None], weight)
-    edges, edge_pull = _normal_equations([_edges(predictors[0])], _edges(target), weight)
-    return info + _EDGES * edges, pull + _EDGES * edge_pull
+    info, pull = _normal_equations(predictors, target[None], weight)
+    edge_info, edge_pull = _normal_equations([edges], _edges(target), weight)
+    return info + _EDGES * edge_info, pull + _EDGES * edge_pull
 
 
 def _edges(image: F32) -> F32:
@@ -51,12 +76,12 @@ def _edges(image: F32) -> F32:
     return np.stack([z.real, z.imag])
 
 
-def _normal_equations(predictors: list[F32], target: F32, weight: F32) -> tuple[F64, F64]:
-    """Of (channels, height, width) images that share one displacement and one mixture."""
-    prediction, (gy, gx) = _predict(predictors, target, weight)
-    residual = target - prediction
-    count = _cells(weight)
-    area = _pool(count) + 1e-6
+def _normal_equations(predictors: list[Predictor], target: F32, weight: F32) -> tuple[F64, F64]:
+    """Of images that share one displacement and one mixture."""
+    prediction = _predict(predictors, target, weight)
+    gy, gx = prediction.dy, prediction.dx
+    residual = target - prediction.image
+    area = _pool(_cells(weight)) + 1e-6
     variance = _pool(_cells((weight * residual * residual).sum(0))) / area + _NOISE
     total = _pool(_cells((weight * target * target).sum(0))) / area + _NOISE
     explained = 1 - variance / total
@@ -71,28 +96,28 @@ def _normal_equations(predictors: list[F32], target: F32, weight: F32) -> tuple[
     return np.stack(info, -1), np.stack(pull, -1)
 
 
-def _predict(predictors: list[F32], target: F32, weight: F32) -> tuple[F32, tuple[F32, F32]]:
-    """The local linear prediction of ``target`` and its gradient (d/dy, d/dx)."""
+def _predict(predictors: list[Predictor], target: F32, weight: F32) -> Predictor:
+    """The local linear prediction of ``target``."""
     n = len(predictors)
-    weighted = [weight * p for p in predictors]
+    weighted = [weight * p.image for p in predictors]
     gram = np.empty((*(-(-s // CELL) for s in weight.shape), n, n))
     right = np.empty((*gram.shape[:2], n, 1))
     for i in range(n):
         right[..., i, 0] = _pool(_cells((weighted[i] * target).sum(0)))
         for j in range(i, n):
-            gram[..., i, j] = gram[..., j, i] = _pool(_cells((weighted[i] * predictors[j]).sum(0)))
+            product = (weighted[i] * predictors[j].image).sum(0)
+            gram[..., i, j] = gram[..., j, i] = _pool(_cells(product))
     trace = np.trace(gram, axis1=-2, axis2=-1)[..., None, None]
     gram += (1e-3 * trace + 1e-9) * np.eye(n)
     mix = np.linalg.solve(gram, right)[..., 0].astype(np.float32)
-    prediction, gy, gx = (np.zeros_like(target) for _ in range(3))
-    for i, image in enumerate(predictors):
-        gain = _spread(mix[..., i], weight.shape)
+    image, dy, dx = (np.zeros_like(target) for _ in range(3))
+    for i, p in enumerate(predictors):
         # the mixture is constant in a cell: differentiate the images, not their product with it
-        dy, dx = np.gradient(image, axis=(-2, -1))
-        prediction += gain * image
-        gy += gain * dy
-        gx += gain * dx
-    return prediction, (gy, gx)
+        gain = _spread(mix[..., i], weight.shape)
+        image += gain * p.image
+        dy += gain * p.dy
+        dx += gain * p.dx
+    return Predictor(image, dy, dx)
 
 
 def _cells(values: F32) -> F64:
