@@ -51,7 +51,7 @@ def read_input(
         raise MissingInputError(f"{path} is not there; a product or a raster was expected")
     if sensor != "s2-l1b" and not _is_product(path):
         return read_raster(path, bands)
-    if sensor != "s2-l1b" and not is_eopf(path) and level_of(list_product(path)[1]) is not None:
+    if sensor == "raster" or (sensor == "auto" and _is_reflectance(path)):
         return read_reflectance_product(path, bands or DEFAULT_BANDS)
     detectors = eopf_detectors(path) if is_eopf(path) else open_product(path).detectors
     if detector is None:
@@ -67,3 +67,8 @@ def read_input(
 def _is_product(path: Path) -> bool:
     """Whether a path is a product rather than one raster file."""
     return path.is_dir() or is_eopf(path) or path.suffix.lower() in (".zip", ".xml")
+
+
+def _is_reflectance(path: Path) -> bool:
+    """Whether a product is L1C or L2A."""
+    return not is_eopf(path) and level_of(list_product(path)[1]) is not None

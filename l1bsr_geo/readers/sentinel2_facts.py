@@ -8,8 +8,17 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from l1bsr_geo.errors import BadInputError
-from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, band_of, find_text, find_value
+from l1bsr_geo.readers.sentinel2_metadata import (
+    RESOLUTION,
+    band_of,
+    find_text,
+    find_value,
+    number,
+    numbers_by_band,
+)
 from l1bsr_geo.readers.sentinel2_product import Granule, Product
+
+_MAX_SIZE = 100_000  # pixels of a granule along either side; real ones have 2304 x 2552
 
 
 @dataclass(frozen=True)
@@ -48,29 +57,15 @@ def read_radiometry(product: Product, datastrip: Element | None) -> Radiometry:
         for e in (() if root is None else root.iter("Special_Values"))
     }
     return Radiometry(
-        add_offset=_by_band(roots, "RADIO_ADD_OFFSET", "."),
-        physical_gains=_by_band(roots, "Spectral_Band_Information", "PHYSICAL_GAINS")
-        or _by_band(roots, "PHYSICAL_GAINS", "."),
+        add_offset=numbers_by_band(roots, "RADIO_ADD_OFFSET", "."),
+        physical_gains=numbers_by_band(roots, "Spectral_Band_Information", "PHYSICAL_GAINS")
+        or numbers_by_band(roots, "PHYSICAL_GAINS", "."),
         noise_model=_noise_models(roots),
-        wavelengths=_by_band(roots, "Spectral_Information", "Wavelength/CENTRAL"),
-        nodata=float(special.get("NODATA") or 0),
-        saturated=float(special.get("SATURATED") or 65535),
+        wavelengths=numbers_by_band(roots, "Spectral_Information", "Wavelength/CENTRAL"),
+        nodata=number(special.get("NODATA") or "0", "NODATA"),
+        saturated=number(special.get("SATURATED") or "65535", "SATURATED"),
         baseline=next((t for r in roots if (t := r.findtext(".//PROCESSING_BASELINE"))), ""),
     )
-
-
-def _by_band(roots: Iterable[Element], tag: str, path: str) -> dict[str, float]:
-    """Band to number, from the first document that has any."""
-    for root in roots:
-        found: dict[str, float] = {}
-        for element in root.iter(tag):
-            text = element.text if path == "." else element.findtext(path)
-            band = band_of(element)
-            if band is not None and text is not None:
-                found.setdefault(band, _number(text, f"{tag} of {band}"))
-        if found:
-            return found
-    return {}
 
 
 def _noise_models(roots: Iterable[Element]) -> dict[str, tuple[float, float]]:
@@ -80,17 +75,10 @@ def _noise_models(roots: Iterable[Element]) -> dict[str, tuple[float, float]]:
             alpha, beta = (element.findtext(f"Noise_Model/{t}") for t in ("ALPHA", "BETA"))
             band = band_of(element)
             if band is not None and alpha is not None and beta is not None:
-                found[band] = (_number(alpha, "ALPHA"), _number(beta, "BETA"))
+                found[band] = (number(alpha, "ALPHA"), number(beta, "BETA"))
         if found:
             return found
     return {}
-
-
-def _number(text: str, what: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise BadInputError(f"{what} is {text[:60]!r}, a number was expected") from error
 
 
 def first_line_time(
@@ -121,7 +109,7 @@ def first_line_time(
         if band_of(element) != band:
             continue
         for stamp in element.iterfind("Detector"):
-            if int(stamp.get("detectorId", "0")) == granule.detector:
+            if stamp.get("detectorId", "").lstrip("0") == str(granule.detector):
                 start = find_value(stamp, "GPS_TIME", name, _parse_time)
                 first = find_value(stamp, "REFERENCE_LINE", name, float) - 1
                 seconds = (line - first * RESOLUTION[band] / 10) * period - leap
@@ -165,10 +153,11 @@ def granule_size(product: Product, granule: Granule, resolution: int) -> tuple[i
         BadInputError: they do not.
     """
     root = product.read_xml(granule.metadata)
+    name = product.describe(granule.metadata)
     for size in root.iterfind("Geometric_Info/Granule_Dimensions/Size"):
         if size.get("resolution") == str(resolution):
-            name = product.describe(granule.metadata)
-            return int(find_text(size, "NROWS", name)), int(find_text(size, "NCOLS", name))
-    raise BadInputError(
-        f"{product.describe(granule.metadata)} has no Granule_Dimensions of {resolution} m"
-    )
+            shape = (find_value(size, "NROWS", name, int), find_value(size, "NCOLS", name, int))
+            if not all(0 < n <= _MAX_SIZE for n in shape):
+                raise BadInputError(f"{name}: a granule of {shape[0]} x {shape[1]} pixels")
+            return shape
+    raise BadInputError(f"{name} has no Granule_Dimensions of {resolution} m")

@@ -19,7 +19,7 @@ from l1bsr_geo.geometry.model import FloatArray
 from l1bsr_geo.readers.sentinel2_facts import granule_size
 from l1bsr_geo.readers.sentinel2_geo_grids import read_geo_grids
 from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
-from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, find_text
+from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, find_text, number
 from l1bsr_geo.readers.sentinel2_product import Granule, Product
 
 Geometry: TypeAlias = Literal["auto", "model", "grids", "footprint"]
@@ -152,7 +152,7 @@ def _footprint(product: Product, granule: Granule) -> tuple[int, int, FloatArray
     root = product.read_xml(granule.metadata)
     name = product.describe(granule.metadata)
     text = find_text(root, ".//Footprint/EXT_POS_LIST", name)
-    numbers = np.asarray(text.split(), dtype=np.float64)
+    numbers = np.asarray([number(v, f"{name}: EXT_POS_LIST") for v in text.split()])
     if numbers.size not in (15, 10):
         raise BadInputError(
             f"{name}: EXT_POS_LIST has {numbers.size} numbers, 5 points of 3 were expected"

@@ -15,8 +15,9 @@ from l1bsr_geo.images import BandStack
 from l1bsr_geo.readers.sentinel2_metadata import (
     RESOLUTION,
     band_name,
-    band_of,
     find_value,
+    number,
+    numbers_by_band,
     platform_of,
 )
 from l1bsr_geo.readers.sentinel2_product import Product, list_product
@@ -74,7 +75,7 @@ def read_reflectance_product(
             model = AffineModel(raster.transform, raster.crs.to_wkt()) if raster.crs else None
         grids[band] = GeoGrid(sources[band].shape, model)
     tag = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
-    offsets = _by_band(root, tag)
+    offsets = numbers_by_band([root], tag)
     quantity = "QUANTIFICATION_VALUE" if level == "L1C" else "BOA_QUANTIFICATION_VALUE"
     where = f".//{quantity}" if root.find(f".//{quantity}") is not None else ".//*[@unit='none']"
     scale = 1 / find_value(root, where, product.describe(root_path), float)
@@ -121,17 +122,8 @@ def _find_images(product: Product, names: Sequence[str]) -> dict[str, str]:
     return images
 
 
-def _by_band(root: Element, tag: str) -> dict[str, float]:
-    found = {}
-    for element in root.iter(tag):
-        band = band_of(element)
-        if band is not None:
-            found[band] = float(element.text or 0)
-    return found
-
-
 def _special(root: Element, which: str, default: float) -> float:
     for element in root.iter("Special_Values"):
         if (element.findtext("SPECIAL_VALUE_TEXT") or "").strip() == which:
-            return float(element.findtext("SPECIAL_VALUE_INDEX") or default)
+            return number(element.findtext("SPECIAL_VALUE_INDEX") or str(default), which)
     return default

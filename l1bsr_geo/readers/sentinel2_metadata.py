@@ -1,6 +1,6 @@
 """Sentinel-2 xml: parsed safely, without namespaces, and asked one question at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 from xml.etree.ElementTree import Element, ParseError
 
@@ -105,6 +105,38 @@ def band_of(element: Element) -> str | None:
     """The band that an element's ``bandId`` or ``band_id`` names, or None."""
     text = element.get("bandId", element.get("band_id", ""))
     return BANDS[int(text)] if text.isdecimal() and int(text) < len(BANDS) else None
+
+
+def numbers_by_band(roots: Iterable[Element], tag: str, path: str = ".") -> dict[str, float]:
+    """Band to number, from the first document that has any.
+
+    Args:
+        roots: documents.
+        tag: elements that carry a band's id.
+        path: where below such an element the number is; "." for its own text.
+    """
+    for root in roots:
+        found: dict[str, float] = {}
+        for element in root.iter(tag):
+            text = element.text if path == "." else element.findtext(path)
+            band = band_of(element)
+            if band is not None and text is not None:
+                found.setdefault(band, number(text, f"{tag} of {band}"))
+        if found:
+            return found
+    return {}
+
+
+def number(text: str, what: str) -> float:
+    """A number, or one line that says of what.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BadInputError(f"{what} is {text[:60]!r}, a number was expected") from error
 
 
 def platform_of(spacecraft: str) -> str | None:

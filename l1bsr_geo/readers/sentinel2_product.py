@@ -26,6 +26,7 @@ _IMAGE = re.compile(r"_(B\d\d|B8A)\.(jp2|tif)$", re.IGNORECASE)
 _GRID = re.compile(r"_GEO_L1B_GR_.*_(B\d\d|B8A)\.tif$", re.IGNORECASE)
 _OTHER_LEVEL = re.compile(r"MSIL?_?(L?0|L?1A|L?1C|L?2A)(?=[_.])|(?:^|/)L(1C|2A)_T")
 _MAX_DEPTH = 8
+_MAX_LINES = 2_000_000  # half an orbit has as many
 _MAX_XML = 1 << 28  # a datastrip xml has 3 MB
 
 
@@ -237,8 +238,8 @@ def _read_granule(product: Product, folder: str, members: Iterable[str]) -> Gran
         )
     xml = product.describe(metadata)
     position = find_value(root, "Geometric_Info/Granule_Position/POSITION", xml, int)
-    if position < 1:
-        raise BadInputError(f"{xml}: POSITION is {position}, at least 1 was expected")
+    if not 1 <= position <= _MAX_LINES:
+        raise BadInputError(f"{xml}: POSITION is {position}, 1 to {_MAX_LINES} was expected")
     return Granule(
         detector=int(match["detector"]),
         position=position,
