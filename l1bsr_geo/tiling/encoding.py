@@ -37,8 +37,8 @@ class Encoding:
         Returns:
             (C, H, W) [DN as on disk].
         """
-        dn = np.where(valid, restored, 0).astype(np.float64)
-        dn -= np.asarray(self.add_offset)[:, None, None]
+        dn = np.where(valid, restored, 0).astype(np.result_type(self.dtype, np.float32))
+        dn -= np.asarray(self.add_offset, dn.dtype)[:, None, None]
         if self.dtype.kind in "iu":
             limits = np.iinfo(self.dtype)
             np.clip(np.rint(dn, out=dn), limits.min, limits.max, out=dn)

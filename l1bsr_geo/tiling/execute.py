@@ -50,7 +50,7 @@ def map_tiles(
     The values are DN as on disk, whatever the ``dtype``: the scene's ``add_offset`` is taken off
     again. Whole numbers are rounded half to even and clipped to their range. A valid pixel never
     holds the nodata value (it is moved by one), a pixel that is not valid always does (zero, or NaN
-    in floats, where the scene names none: then ``attrs["nodata"]`` is None and ``valid`` tells).
+    in floats, where the scene names none; ``attrs["nodata"]`` is then missing).
 
     Args:
         model: what restores.
@@ -91,6 +91,7 @@ def map_tiles(
         "tile_halo": plan.halo,
         "nodata": encoding.nodata,
     }
+    attrs = {name: value for name, value in attrs.items() if value is not None}
     return GeoImage(
         xr.DataArray(
             pixels, dims=("band", "y", "x"), coords={"band": list(scene.bands)}, attrs=attrs

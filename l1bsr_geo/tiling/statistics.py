@@ -22,22 +22,28 @@ SAMPLE_SIZE = 128
 def take_statistics(model: Model, scene: Scene, plan: TilePlan) -> Any:
     """What the model pools over the scene, from up to nine windows spread over its valid part.
 
-    Each is the middle of a tile; None where the scene has no data at all.
+    Each is the middle of a tile, or a whole one where no tile's middle has data; None where the
+    scene has no data at all.
     """
-    samples = []
-    for part in _parts(plan):
-        sample: Views | None = None
-        most = 0.0
-        for index in part:
-            views = read_views(scene, _middle(plan[index].core, SAMPLE_SIZE))
-            share = float(views.valid[0].all(0).mean())
-            if share > most:
-                sample, most = views, share
-            if share > 0.5:
-                break
-        if sample is not None:
-            samples.append(fill_nodata(sample.pixels, sample.valid)[None])
-    return model.scene_statistics(samples) if samples else None
+    for size in (SAMPLE_SIZE, max(plan.shape)):
+        views = [v for part in _parts(plan) if (v := _read_sample(scene, plan, part, size))]
+        if views:
+            return model.scene_statistics([fill_nodata(v.pixels, v.valid)[None] for v in views])
+    return None
+
+
+def _read_sample(scene: Scene, plan: TilePlan, tiles: list[int], size: int) -> Views | None:
+    """The middle of the first tile of which more than half is valid, else of the most valid."""
+    sample: Views | None = None
+    most = 0.0
+    for index in tiles:
+        views = read_views(scene, _middle(plan[index].core, size))
+        share = float(views.valid[0].all(0).mean())
+        if share > most:
+            sample, most = views, share
+        if share > 0.5:
+            break
+    return sample
 
 
 def _parts(plan: TilePlan) -> Iterator[list[int]]:

@@ -154,6 +154,7 @@ def test_the_result_says_where_it_is_and_how_it_was_made(make_model, make_scene,
     assert image.pixels.attrs["model"] == "convolutions"
     assert (image.pixels.attrs["tile_size"], image.pixels.attrs["tile_halo"]) == (16, 5)
     assert image.pixels.attrs["nodata"] == 7
+    assert "weights_sha256" not in image.pixels.attrs  # nothing trained
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"dtype": "int8"}])
@@ -250,6 +251,14 @@ def test_statistics_come_from_where_there_is_data(make_model, make_scene, random
     seen = model.statistics[0]
     assert all(statistics is seen for statistics in model.statistics)
     np.testing.assert_allclose(seen["means"] * 500, pixels[:, :, 60:].mean((1, 2)), rtol=0.1)
+
+
+def test_statistics_of_a_sliver_come_from_the_sliver(make_model, make_scene, random_pixels):
+    pixels = random_pixels((300, 300))
+    pixels[:, 1:] = 0  # one row, far from the middle of any tile
+    scene, model = make_scene(pixels, nodata=0), make_model("pooled")
+    seen = take_statistics(model, scene, plan_for(model, scene, 150))
+    np.testing.assert_allclose(seen["means"] * 500, pixels[:, 0].mean(1), rtol=0.01)
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])
