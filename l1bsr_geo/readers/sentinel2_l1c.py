@@ -43,7 +43,7 @@ def read_reflectance_product(
     """Bands of an L1C or L2A product, each at its own resolution, pixels unread.
 
     ``add_offset`` is the product's own (-1000 since baseline 04.00, 0 before); reflectance is
-    ``(DN + add_offset) * attrs["scale"]``.
+    ``(DN + add_offset) * attrs["scale_factor"]``.
 
     Args:
         path: SAFE folder, .zip of it, or an xml inside it; one tile.
@@ -95,7 +95,8 @@ def read_reflectance_product(
             "time": root.findtext(".//DATATAKE_SENSING_START")
             or root.findtext(".//PRODUCT_START_TIME")
             or "",
-            "scale": scale,
+            "scale_factor": scale,
+            "add_offset": {b: offsets.get(b, 0.0) * scale for b in wanted},
             "resolution": {b: RESOLUTION[b] for b in wanted},
         },
     )

@@ -111,8 +111,9 @@ def test_an_rpc_is_the_geometry_of_an_image_without_a_map(shared: Path) -> None:
 def test_scale_and_offset_tags_become_the_add_offset(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", names=("B2", "B3", "B4", "B8"), scale=1e-4, offset=-0.1, **UTM)
     stack = read_raster(path)
-    assert stack.attrs["scale"] == pytest.approx(1e-4)
+    assert stack.attrs["scale_factor"] == pytest.approx(1e-4)
     assert stack.add_offset["B03"] == pytest.approx(-1000)
+    assert stack.attrs["add_offset"]["B03"] == pytest.approx(-0.1)
     assert stack.sources["B03"].dtype == np.uint16
 
 
@@ -123,7 +124,7 @@ def test_reflectance_is_brought_to_counts_aloud(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", values, ("B2", "B3", "B4", "B8"), nodata=-1.0, **UTM)
     with pytest.warns(L1bsrGeoWarning, match="taken as reflectance"):
         stack = read_raster(path)
-    assert stack.attrs["scale"] == pytest.approx(1e-4)
+    assert stack.attrs["scale_factor"] == pytest.approx(1e-4)
     views = BandScene(stack).read(WHOLE)
     assert not views.valid[0, 0, 0, 0]
     assert views.valid.sum() == 4 * 35 - 1
@@ -134,7 +135,7 @@ def test_reflectance_is_brought_to_counts_aloud(tmp_path: Path) -> None:
 def test_float_counts_stay_what_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", DN.astype(np.float32), ("B2", "B3", "B4", "B8"), **UTM)
     stack = read_raster(path)
-    assert stack.attrs["scale"] == 1
+    assert stack.attrs["scale_factor"] == 1
     np.testing.assert_array_equal(stack.sources["B04"].read(WHOLE), DN[2])
 
 

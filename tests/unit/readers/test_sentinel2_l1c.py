@@ -60,7 +60,7 @@ def test_bands_come_with_their_own_offsets_and_map(tmp_path: Path, level: str) -
     assert stack.bands == ("B08", "B03", "B8A")
     assert stack.add_offset == {"B08": -1007, "B03": -1002, "B8A": -1008}
     assert (stack.nodata, stack.saturated) == (0, 65534)
-    assert stack.attrs["scale"] == pytest.approx(1e-4)
+    assert stack.attrs["scale_factor"] == pytest.approx(1e-4)
     assert stack.attrs["level"] == level
     assert stack.attrs["platform"] == "S2A"
     assert stack.attrs["processing_baseline"] == "05.00"
