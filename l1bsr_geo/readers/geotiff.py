@@ -34,8 +34,8 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
     Bands are found by name: descriptions, BANDNAME tags or colours such as ``B2``, ``B02``,
     ``B4, central wavelength 665 nm``, ``blue``, ``nir``. Four bands without names are taken as B02,
     B03, B04, B08, with a warning. Scale and offset of the file become ``attrs["scale_factor"]``
-    (value per DN) and ``add_offset``. A float raster whose values look like reflectance (none above 4) is read
-    as DN = 10000 x value, with a warning and ``attrs["scale_factor"]`` = 1/10000.
+    (value per DN) and ``add_offset``. A float raster whose values look like reflectance (none
+    above 4) is read as DN = 10000 x value, with a warning and ``attrs["scale_factor"]`` = 1/10000.
 
     The geometry is the map transform where there is a CRS, else the RPC, else none.
 
