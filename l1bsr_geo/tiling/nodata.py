@@ -122,17 +122,22 @@ def _valid_through_flow(
         return np.ones(core.scale(plan.scale).shape, bool)
     i = _under(crop.row_off, crop.height, tile.read.height, plan)[0][:, None]
     j = _under(crop.col_off, crop.width, tile.read.width, plan)[0]
-    y = _centres(core.row_off, core.height, plan.shape[0], plan)[:, None]
-    x = _centres(core.col_off, core.width, plan.shape[1], plan)
+    top, left = tile.read.row_off, tile.read.col_off
+    y = _centres(core.row_off, core.height, plan.shape[0], plan) - top
+    x = _centres(core.col_off, core.width, plan.shape[1], plan) - left
+    y, x = y.astype(np.float32)[:, None], x.astype(np.float32)  # small enough for single precision
     result = np.ones(core.scale(plan.scale).shape, bool)
     for band in range(len(valid)):
         at_x, at_y = x + flow[band, 0, i, j], y + flow[band, 1, i, j]
-        result &= known[band, i, j] & _inside(at_x, plan.shape[1]) & _inside(at_y, plan.shape[0])
-        result &= _support(valid[band], at_x - tile.read.col_off, at_y - tile.read.row_off)
+        result &= _inside(at_x, -left, plan.shape[1]) & _inside(at_y, -top, plan.shape[0])
+        if not known[band].all():
+            result &= known[band, i, j]
+        if not valid[band].all():
+            result &= _support(valid[band], at_x, at_y)
     return result
 
 
-def _centres(start: int, count: int, length: int, plan: TilePlan) -> npt.NDArray[np.float64]:
+def _centres(start: int, count: int, length: int, plan: TilePlan) -> npt.NDArray[np.floating]:
     """Where fine pixels are along one axis [px]; whole numbers are centres of coarse pixels.
 
     The last fine pixel of ``aligned="centre"`` can lie beyond the image; it is held at its border.
@@ -142,8 +147,8 @@ def _centres(start: int, count: int, length: int, plan: TilePlan) -> npt.NDArray
     return np.minimum(at, length - 0.5)
 
 
-def _inside(at: npt.NDArray[np.floating], length: int) -> BoolArray:
-    return (at >= -0.5 - _UNREAD) & (at <= length - 0.5 + _UNREAD)
+def _inside(at: npt.NDArray[np.floating], start: int, length: int) -> BoolArray:
+    return (at >= start - 0.5 - _UNREAD) & (at <= start + length - 0.5 + _UNREAD)
 
 
 def _support(
