@@ -1,6 +1,7 @@
 """Bands are registered to hundredths of a pixel, and nothing to match is no disaster."""
 
 import warnings
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from scipy import ndimage
 
-from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
+from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.images import FlowField
@@ -116,6 +117,28 @@ def test_known_flow_is_found(acquisition, stack_of):
     error = np.hypot(*(flow - acquisition.flow).transpose(1, 0, 2, 3))
     assert np.all(np.median(error, (1, 2)) <= (0.03, 0.0, 0.03, 0.1))
     assert np.all(error.max((1, 2)) <= (0.2, 0.0, 0.2, 0.5))
+
+
+def test_stretches_join_and_little_is_read_at_a_time(acquisition, stack_of):
+    stack, read = stack_of(acquisition.pixels), []
+
+    @dataclass(frozen=True)
+    class Counting:
+        source: object
+        shape = (352, 320)
+        dtype = np.dtype("uint16")
+
+        def read(self, window):
+            read.append(window.height)
+            return self.source.read(window)
+
+    stack = replace(stack, sources={b: Counting(s) for b, s in stack.sources.items()})
+    flow = register_bands(stack, lines=112).read(Window(0, 0, 320, 352))
+    assert len(read) == 4 * 3  # every band once for every stretch
+    assert max(read) <= 128 + 2 * (12 + 8)
+    error = np.hypot(*(flow - acquisition.flow).transpose(1, 0, 2, 3))
+    assert np.all(np.median(error, (1, 2)) <= (0.05, 0.0, 0.05, 0.1))
+    assert np.all(error.max((1, 2)) <= (0.2, 0.0, 0.2, 0.6))
 
 
 @pytest.mark.parametrize(
@@ -252,3 +275,15 @@ def test_bands_of_different_sizes_are_refused(stack_of):
     pixels = [np.zeros((20, 20)), np.zeros((20, 20)), np.zeros((20, 20)), np.zeros((10, 10))]
     with pytest.raises(BadInputError, match=r"B08 .*10, 10.*B03 .*20, 20"):
         register_bands(stack_of(pixels))
+
+
+def test_a_prior_of_other_bands_is_refused(stack_of):
+    prior = FlowField(np.zeros((3, 2, 2, 2), np.float32), 50.0)
+    with pytest.raises(BadInputError, match=r"3 bands and the stack 4"):
+        register_bands(stack_of(np.zeros((4, 40, 40))), prior=prior)
+
+
+@pytest.mark.parametrize("option", [{"search": 0}, {"search": 16}, {"lines": 10}])
+def test_impossible_options_are_refused(stack_of, option):
+    with pytest.raises(BadOptionError, match=next(iter(option))):
+        register_bands(stack_of(np.zeros((4, 40, 40))), **option)
