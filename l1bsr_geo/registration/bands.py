@@ -21,6 +21,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 
+_SAME_GRID = 1e-3  # [px] of rounding
 _SMALLEST = 24  # [px] nothing can be matched in less
 
 
@@ -72,8 +73,8 @@ def register_bands(
 
     Args:
         stack: the bands, all of the reference's shape.
-        prior: what is known already; by default `geometric_flow` where all bands have a geometry,
-            else zero. The images correct it smoothly, and where they show nothing it stays.
+        prior: what is known already; by default `geometric_flow` where the bands' geometries
+            differ, else zero. The images correct it smoothly, and where they show nothing it stays.
         elevation: for the default prior.
         search: largest displacement from the prior [px], at most 15; 12 by default, 4 with a prior.
         step: node spacing [px] of the result; the prior's where that is finer.
@@ -91,7 +92,9 @@ def register_bands(
     """
     shape = _check(stack)
     if prior is None and all(stack.grids[b].model is not None for b in stack.bands):
-        prior = geometric_flow(stack, step=step, elevation=elevation)
+        foretold = geometric_flow(stack, step=step, elevation=elevation)
+        # one grid for all bands (a map raster) says nothing about how they are displaced
+        prior = foretold if np.abs(foretold.nodes).max() > _SAME_GRID else None
     search = search if search is not None else (12 if prior is None else 4)
     if not 1 <= search <= 15:
         raise BadOptionError(f"search is {search} px; it must be from 1 to 15")

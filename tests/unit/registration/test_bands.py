@@ -266,6 +266,13 @@ def test_images_correct_the_geometry(acquisition, stack_of):
     assert np.all(np.median(error, (1, 2)) <= (0.03, 0.0, 0.03, 0.1))
 
 
+def test_one_map_grid_for_all_bands_does_not_narrow_the_search(acquisition, stack_of):
+    stack = stack_of(acquisition.pixels, shifted_grids((352, 320), [(0, 0)] * 4))
+    flow = register_bands(stack).read(Window(0, 0, 320, 352))
+    error = np.hypot(*(flow - acquisition.flow).transpose(1, 0, 2, 3))
+    assert np.all(np.median(error, (1, 2)) <= (0.03, 0.0, 0.03, 0.1))
+
+
 def test_geometry_is_asked_for_but_absent(stack_of):
     with pytest.raises(BadInputError, match="no geometry"):
         geometric_flow(stack_of(np.zeros((4, 20, 20))))
