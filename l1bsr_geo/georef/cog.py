@@ -174,9 +174,8 @@ def _write_tiles(
     name = f"cog-{uuid4().hex}"
     levels = [spool_image(spool, pixels, valid, name)]
     levels += [spool_overview(spool, level, tiles[level], name) for level in range(1, len(tiles))]
-    with _Progress(name, sum(rows * cols for rows, cols in tiles), progress) as count:
-        sizes = [level.compute() for level in levels]  # one after the other: they build on the last
-        count.finish()
+    with _Progress(name, sum(rows * cols for rows, cols in tiles), progress):
+        sizes = [level.compute() for level in levels]  # one after the other: each needs the last
     whole = spool.folder / "whole.tif"
     with whole.open("wb") as out:
         assemble(spool, template, shapes, sizes, out, bigtiff=bigtiff)
@@ -206,17 +205,9 @@ class _Progress(Callback):
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
         if isinstance(key, tuple) and key[0] == self._name:
-            self._count_to(self._done + 1)
-
-    def finish(self) -> None:
-        """Count what dask did under another name (it renames the task of an array of one)."""
-        if self._done < self._total:
-            self._count_to(self._total)
-
-    def _count_to(self, done: int) -> None:
-        self._done = done
-        if self._report is not None:
-            self._report(done, self._total)
+            self._done += 1
+            if self._report is not None:
+                self._report(self._done, self._total)
 
 
 def _write_template(

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 from rasterio.io import MemoryFile
 
 from l1bsr_geo.georef import tiff
@@ -108,16 +110,16 @@ class Spool:
 
     def add(
         self, level: int, row: int, col: int, pixels: npt.NDArray[Any], valid: BoolArray
-    ) -> SizeArray:
-        """Store a tile; the bytes of its pixels and of its mask, shaped (2, 1, 1)."""
+    ) -> tuple[int, int]:
+        """Store a tile; the bytes of its pixels and of its mask, 0 where nothing is valid."""
         data = self.format.encode(pixels, valid)
         if data is None:
-            return np.zeros((2, 1, 1), np.int64)
+            return 0, 0
         self.path(level, row, col).write_bytes(data)
-        sizes = [len(part) for part in tiff.tile_bytes(data)]
-        return np.array(sizes, np.int64).reshape(2, 1, 1)
+        encoded, mask = tiff.tile_bytes(data)
+        return len(encoded), len(mask)
 
-    def add_average(self, level: int, row: int, col: int) -> SizeArray:
+    def add_average(self, level: int, row: int, col: int) -> tuple[int, int]:
         """Store a tile of an overview, averaged from the four under it."""
         size = self.format.size
         pixels = np.zeros((self.format.count, 2 * size, 2 * size), self.format.dtype)
@@ -159,50 +161,66 @@ def average(pixels: npt.NDArray[Any], valid: BoolArray) -> tuple[npt.NDArray[Any
     return add_up(known) / np.maximum(count, 1), count > 0
 
 
-def spool_image(spool: Spool, pixels: da.Array, valid: da.Array, name: str) -> da.Array:
-    """The work of storing every tile of the full resolution, lazily.
+def spool_image(spool: Spool, pixels: da.Array, valid: da.Array, name: str) -> Delayed:
+    """The work of storing every tile of the full resolution.
+
+    The results are handed on from tile to tile, across the shorter side of the image. Dask orders
+    its work by the longest chain, so it follows that path and needs few sources at a time; with
+    nothing but independent tiles it holds half of the sources of a turned image.
 
     Args:
         spool: where to.
         pixels: (band, y, x).
         valid: (y, x).
-        name: of the result's tasks.
+        name: of the tasks that store: keys are ``(name, row, column)``.
 
     Returns:
-        (2, rows, columns) bytes of every tile's pixels and mask.
+        (rows, columns, 2) bytes of every tile's pixels and mask.
     """
     size = spool.format.size
-
-    def store(
-        pixels: npt.NDArray[Any], valid: BoolArray, block_id: tuple[int, int, int]
-    ) -> SizeArray:
-        _, row, col = block_id
-        return spool.add(0, row, col, pixels, valid)
-
     pixels, valid = pixels.rechunk((-1, size, size)), valid.rechunk((size, size))
-    return _map_tiles(store, pixels, valid, tiles=valid.numblocks, name=name)
+    rows, cols = tiles = valid.numblocks
+    layer: dict[Any, Any] = {f"{name}-spool": spool}
+    for i, j in np.ndindex(tiles):
+        source = (pixels.name, 0, i, j), (valid.name, i, j)
+        layer[name, i, j] = (_store, f"{name}-spool", i, j, *source)
+    path = sorted(layer[name, i, j][2:4] for i, j in np.ndindex(tiles))
+    if rows < cols:
+        path = sorted(path, key=lambda place: place[::-1])
+    before: Any = None
+    for step, place in enumerate(path):
+        layer[f"{name}-path", step] = (_follow, before, (name, *place))
+        before = f"{name}-path", step
+    return _tabulate_lazily(layer, before, tiles, name, [pixels, valid])
 
 
-def spool_overview(spool: Spool, level: int, tiles: tuple[int, int], name: str) -> da.Array:
-    """The work of storing every tile of an overview, whose lower level is stored, lazily."""
-
-    def store(block_id: tuple[int, int, int]) -> SizeArray:
-        _, row, col = block_id
-        return spool.add_average(level, row, col)
-
-    return _map_tiles(store, tiles=tiles, name=name)
+def spool_overview(spool: Spool, level: int, tiles: tuple[int, int], name: str) -> Delayed:
+    """The work of storing every tile of an overview, once the level below it is stored."""
+    layer = {(name, i, j): (spool.add_average, level, i, j) for i, j in np.ndindex(tiles)}
+    return _tabulate_lazily(layer, None, tiles, name, [])
 
 
-def _map_tiles(store: Any, *arrays: da.Array, tiles: tuple[int, ...], name: str) -> da.Array:
-    tasks: da.Array = da.map_blocks(
-        store,
-        *arrays,
-        chunks=((2,), *((1,) * n for n in tiles)),
-        dtype=np.int64,
-        meta=np.empty((0, 0, 0), np.int64),
-        name=name,
-    )
-    return tasks
+def _tabulate_lazily(
+    layer: dict[Any, Any], last: Any, tiles: tuple[int, int], name: str, inputs: list[Any]
+) -> Delayed:
+    rows, cols = tiles
+    table = f"{name}-table"
+    layer[table] = (_tabulate, last, [[(name, i, j) for j in range(cols)] for i in range(rows)])
+    return Delayed(table, HighLevelGraph.from_collections(table, layer, dependencies=inputs))
+
+
+def _store(
+    spool: Spool, row: int, col: int, pixels: npt.NDArray[Any], valid: BoolArray
+) -> tuple[int, int]:
+    return spool.add(0, row, col, pixels, valid)
+
+
+def _follow(before: None, stored: tuple[int, int]) -> None:
+    """Nothing; its place in the graph is all."""
+
+
+def _tabulate(last: None, sizes: list[list[tuple[int, int]]]) -> SizeArray:
+    return np.array(sizes, np.int64)
 
 
 def level_shapes(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
@@ -229,13 +247,12 @@ def assemble(
         spool: all tiles; empty afterwards.
         template: a TIFF of one tile whose tags and mask the file gets.
         shapes: of every level, see ``level_shapes``.
-        sizes: (2, rows, columns) of every level.
+        sizes: (rows, columns, 2) of every level, see ``spool_image``.
         out: the file, empty.
         bigtiff: None takes BigTIFF when the file needs it.
     """
-    stored = sum(int(level[:, level[0] > 0].sum()) for level in sizes)
-    tiles = sum(level[0].size for level in sizes)
-    big = stored + tiles * 64 > _CLASSIC_LIMIT if bigtiff is None else bigtiff
+    total = sum(int(_framed(size).sum()) + 40 * size.size for size in sizes)
+    big = total > _CLASSIC_LIMIT if bigtiff is None else bigtiff
     pixel_tags, mask_tags = tiff.read_directories(template)
 
     def header(start: int) -> bytes:
@@ -250,7 +267,7 @@ def assemble(
                         tags,
                         shape,
                         offsets,
-                        size[is_mask],
+                        size[..., is_mask],
                         is_overview=level > 0,
                         is_mask=bool(is_mask),
                         big=big,
@@ -260,13 +277,13 @@ def assemble(
 
     out.write(header(len(header(0))))
     for level in reversed(range(len(shapes))):
-        for row, col in np.argwhere(sizes[level][0]):
+        for row, col in np.argwhere(sizes[level][..., 0]):
             out.write(spool.take(level, row, col))
 
 
 def _framed(size: SizeArray) -> SizeArray:
     """Bytes of every tile in the file: pixels and mask, each with leader and trailer."""
-    return np.where(size[0] > 0, size.sum(0) + 4 * tiff.FRAME, 0)
+    return np.where(size[..., 0] > 0, size.sum(-1) + 4 * tiff.FRAME, 0)
 
 
 def _offsets(size: SizeArray, begin: int, *, is_mask: bool) -> SizeArray:
@@ -274,5 +291,5 @@ def _offsets(size: SizeArray, begin: int, *, is_mask: bool) -> SizeArray:
     framed = _framed(size)
     at = begin + np.cumsum(framed).reshape(framed.shape) - framed + tiff.FRAME
     if is_mask:
-        at = at + size[0] + 2 * tiff.FRAME
+        at = at + size[..., 0] + 2 * tiff.FRAME
     return np.where(framed > 0, at, 0)

@@ -135,7 +135,7 @@ def map_image():
     def make(shape=(333, 217), dtype="uint16", count=3, seed=0, **attrs):
         random = np.random.default_rng(seed)
         pixels = random.uniform(1, 200, (count, *shape))
-        pixels = pixels.astype(dtype) if np.dtype(dtype).kind in "iu" else pixels.astype(dtype)
+        pixels = pixels.astype(dtype)
         valid = np.ones(shape, bool)
         valid[: shape[0] // 2, : shape[1] // 2] = False
         transform = Affine(5, 0, 5e5, 0, -5, 5e6)
