@@ -268,7 +268,7 @@ def _lerp(
 
 @dataclass(frozen=True, eq=False)
 class BurstFlow:
-    """The motion of every frame of a burst: pixel p of the reference reads frame t at p + flow_t(p).
+    """The motion of every frame of a burst: reference pixel p reads frame t at p + flow_t(p).
 
     ``flow_t(p) = offsets[t] + affine[t] @ (x - centre x, y - centre y, 1) + dense_t(p)``.
 
