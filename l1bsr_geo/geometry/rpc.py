@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
 
-from l1bsr_geo.geometry.model import Aligned, FloatArray
+from l1bsr_geo.geometry.model import Aligned, FloatArray, GeometryModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,50 @@ class RPCModel:
             scale[key] = factor * scale[key]
         return RPCModel(*self._coefficients, offset, scale)
 
+    def seen_through(self, to_model: Affine) -> "RPCModel | None":
+        """The plain RPC of a grid over this model (``GeoGrid.to_model``), for saving.
+
+        None where the grid is turned or sheared: no plain RPC can say that.
+        """
+        if to_model.b or to_model.d:
+            return None
+        offset, scale = dict(self.offset), dict(self.scale)
+        for key, step, start in (
+            ("SAMP", to_model.a, to_model.c),
+            ("LINE", to_model.e, to_model.f),
+        ):
+            offset[key] = (offset[key] + 0.5 - start) / step - 0.5
+            scale[key] = scale[key] / step
+        return RPCModel(*self._coefficients, offset, scale)
+
+    @classmethod
+    def fit(
+        cls,
+        model: GeometryModel,
+        shape: tuple[int, int],
+        heights: tuple[float, float] = (-500.0, 9000.0),
+    ) -> "RPCModel":
+        """The RPC that says what another model says, by least squares; for saving.
+
+        Args:
+            model: any model or grid that is smooth, such as a frame camera.
+            shape: (height, width) [px] over which it must hold.
+            heights: lowest and highest ground [m above the ellipsoid].
+        """
+        height, width = shape
+        nodes = np.linspace(0, width, 21), np.linspace(0, height, 21), np.linspace(*heights, 7)
+        x, y, h = (np.asarray(v, np.float64).ravel() for v in np.meshgrid(*nodes))
+        lon, lat = model.localize(x, y, h)
+        lon = (lon - lon[0] + 180.0) % 360.0 - 180.0 + lon[0]
+        axes = {"LINE": y - 0.5, "SAMP": x - 0.5, "LAT": lat, "LONG": lon, "HEIGHT": h}
+        offset = {k: float(v.max() + v.min()) / 2 for k, v in axes.items()}
+        scale = {k: float(v.max() - v.min()) / 2 for k, v in axes.items()}
+        unit = {k: (v - offset[k]) / scale[k] for k, v in axes.items()}
+        terms = _terms(unit["LAT"], unit["LONG"], unit["HEIGHT"])
+        return cls(
+            *_fit_ratio(terms, unit["LINE"]), *_fit_ratio(terms, unit["SAMP"]), offset, scale
+        )
+
     @property
     def _coefficients(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         return self.line_num, self.line_den, self.samp_num, self.samp_den
@@ -120,3 +165,18 @@ def _terms(p: FloatArray, q: FloatArray, r: FloatArray) -> FloatArray:
 
 def _ratio(numerator: FloatArray, denominator: FloatArray, terms: FloatArray) -> FloatArray:
     return np.asarray((terms @ numerator) / (terms @ denominator))
+
+
+def _fit_ratio(terms: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Numerator and denominator (first coefficient 1) whose ratio takes values at terms.
+
+    Linear after multiplication by the denominator, which the second pass knows and divides by. Many
+    of the 39 unknowns say the same over a small scene: the smallest of the good answers is taken.
+    """
+    denominator = np.ones_like(values)
+    for _ in range(3):
+        system = np.hstack([terms, -values[:, None] * terms[:, 1:]]) / denominator[:, None]
+        answer = np.linalg.lstsq(system, values / denominator, rcond=1e-11)[0]
+        bottom = np.concatenate([[1.0], answer[20:]])
+        denominator = terms @ bottom
+    return np.asarray(answer[:20]), np.asarray(bottom)

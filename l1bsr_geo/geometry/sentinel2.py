@@ -13,12 +13,11 @@ import erfa
 import numpy as np
 import numpy.typing as npt
 
+from l1bsr_geo.geometry.ellipsoid import SEMI_MAJOR as SEMI_MAJOR
+from l1bsr_geo.geometry.ellipsoid import ecef_to_geodetic as ecef_to_geodetic
+from l1bsr_geo.geometry.ellipsoid import geodetic_to_ecef as geodetic_to_ecef
+from l1bsr_geo.geometry.ellipsoid import meet_ellipsoid
 from l1bsr_geo.geometry.model import FloatArray
-
-SEMI_MAJOR = 6378137.0  # WGS84 [m]
-FLATTENING = 1 / 298.257223563
-SEMI_MINOR = SEMI_MAJOR * (1 - FLATTENING)
-ECCENTRICITY2 = FLATTENING * (2 - FLATTENING)
 
 TT_MINUS_GPS = 51.184  # [s], TT = TAI + 32.184 s and TAI = GPS + 19 s
 GPS_EPOCH_JD = 2444244.5  # 1980-01-06
@@ -119,7 +118,7 @@ class Sentinel2Model:
         column = x * (len(self.directions.tan_x) / self.columns) - 0.5
         tan_x, tan_y = (_table(t, column) for t in (self.directions.tan_x, self.directions.tan_y))
         instrument = np.stack([tan_y, -tan_x, np.full_like(tan_x, self.z_scale)])
-        return _meet_ellipsoid(position, np.einsum("ij...,j...->i...", rotation, instrument), h)
+        return meet_ellipsoid(position, np.einsum("ij...,j...->i...", rotation, instrument), h)
 
     def _project(
         self, lon: FloatArray, lat: FloatArray, h: FloatArray
@@ -270,47 +269,6 @@ def quaternion_of(rotation: FloatArray) -> FloatArray:
     flips = np.sign((q[1:] * q[:-1]).sum(1))
     q[1:] *= np.cumprod(np.where(flips == 0, 1.0, flips))[:, None]
     return np.asarray(q)
-
-
-def geodetic_to_ecef(lon: FloatArray, lat: FloatArray, h: FloatArray) -> FloatArray:
-    """``lon, lat`` [degrees] and ``h`` [m] to ITRF (3, ...) [m]."""
-    lam, phi = np.radians(lon), np.radians(lat)
-    n = SEMI_MAJOR / np.sqrt(1 - ECCENTRICITY2 * np.sin(phi) ** 2)
-    p = (n + h) * np.cos(phi)
-    return np.stack([p * np.cos(lam), p * np.sin(lam), (n * (1 - ECCENTRICITY2) + h) * np.sin(phi)])
-
-
-def ecef_to_geodetic(point: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """ITRF (3, ...) [m] to ``lon, lat`` [degrees] and ``h`` [m]; Bowring, below 1e-9 degree."""
-    x, y, z = point
-    p = np.hypot(x, y)
-    beta = np.arctan2(z * SEMI_MAJOR, p * SEMI_MINOR)
-    phi = np.arctan2(
-        z + ECCENTRICITY2 / (1 - ECCENTRICITY2) * SEMI_MINOR * np.sin(beta) ** 3,
-        p - ECCENTRICITY2 * SEMI_MAJOR * np.cos(beta) ** 3,
-    )
-    sin, cos = np.sin(phi), np.cos(phi)
-    h = p * cos + z * sin - SEMI_MAJOR * np.sqrt(1 - ECCENTRICITY2 * sin**2)
-    return np.degrees(np.arctan2(y, x)), np.degrees(phi), h
-
-
-def _meet_ellipsoid(
-    position: FloatArray, direction: FloatArray, h: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Where the ray from ``position`` along ``direction`` (3, ...) first reaches height h."""
-    direction = direction / np.linalg.norm(direction, axis=0)
-    a, b = SEMI_MAJOR + h, SEMI_MINOR + h  # off the surface of height h by less than 5 cm
-    inverse = np.stack([1 / a, 1 / a, 1 / b])
-    p, d = position * inverse, direction * inverse
-    dd, pd, pp = (d * d).sum(0), (p * d).sum(0), (p * p).sum(0)
-    with np.errstate(invalid="ignore"):  # a ray past the Earth has no place: NaN
-        distance = (-pd - np.sqrt(pd * pd - dd * (pp - 1))) / dd
-    point = position + distance * direction
-    lon, lat, height = ecef_to_geodetic(point)
-    up = geodetic_to_ecef(lon, lat, np.ones_like(h)) - geodetic_to_ecef(lon, lat, np.zeros_like(h))
-    point = point + (h - height) / (direction * up).sum(0) * direction
-    lon, lat, _ = ecef_to_geodetic(point)
-    return lon, lat
 
 
 def _segments(nodes: FloatArray, t: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:

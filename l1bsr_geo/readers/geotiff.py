@@ -15,8 +15,8 @@ from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.geometry.model import GeometryModel
-from l1bsr_geo.geometry.rpc import RPCModel
 from l1bsr_geo.images import BandStack, PixelSource
+from l1bsr_geo.readers.rpc import from_rasterio
 from l1bsr_geo.readers.sentinel2_metadata import BANDS, band_name
 from l1bsr_geo.readers.sources import RasterSource, ScaledSource, check_complete, open_raster
 
@@ -97,7 +97,7 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
             ),
             stacklevel=4,
         )
-    grid = GeoGrid(raster.shape, _model(raster))
+    grid = GeoGrid(raster.shape, geometry_of(raster))
     return BandStack(
         sources=sources,
         grids=dict.fromkeys(sources, grid),
@@ -192,19 +192,8 @@ def _is_reflectance(raster: Any, indices: list[int]) -> bool:
     return bool(values.size and 0 < values.max() <= _LARGEST_REFLECTANCE)
 
 
-def _model(raster: Any) -> GeometryModel | None:
+def geometry_of(raster: Any) -> GeometryModel | None:
     """The map transform, else the RPC, else nothing."""
     if raster.crs is not None and not raster.transform.is_identity:
         return AffineModel(raster.transform, raster.crs.to_wkt())
-    rpc = raster.rpcs
-    if rpc is None:
-        return None
-    axes = {"LINE": "line", "SAMP": "samp", "LAT": "lat", "LONG": "long", "HEIGHT": "height"}
-    return RPCModel(
-        line_num=np.asarray(rpc.line_num_coeff, np.float64),
-        line_den=np.asarray(rpc.line_den_coeff, np.float64),
-        samp_num=np.asarray(rpc.samp_num_coeff, np.float64),
-        samp_den=np.asarray(rpc.samp_den_coeff, np.float64),
-        offset={k: float(getattr(rpc, f"{v}_off")) for k, v in axes.items()},
-        scale={k: float(getattr(rpc, f"{v}_scale")) for k, v in axes.items()},
-    )
+    return None if raster.rpcs is None else from_rasterio(raster.rpcs)
