@@ -2,9 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -100,10 +103,8 @@ def write_cog(
     tile_format = _choose_format(image, block)
     template = _write_template(image, tile_format, tags, elevation or ConstantElevation())
     try:
-        with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-            whole = _write_tiles(
-                image, Spool(Path(folder), tile_format), template, bigtiff, progress
-            )
+        with _folder_beside(path) as folder:
+            whole = _write_tiles(image, Spool(folder, tile_format), template, bigtiff, progress)
             check_destination(path, sources, overwrite=overwrite)
             os.replace(whole, path)
     except PermissionError as error:
@@ -143,6 +144,20 @@ def check_destination(
         raise OutputExistsError(f"{path}: exists already; write to another file, or overwrite it")
 
 
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, on the same disk."""
+    folder = Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        for _ in range(100):  # after a failure other threads may still be storing their tile
+            rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            sleep(0.05)
+
+
 def _choose_format(image: GeoImage, block: int) -> TileFormat:
     pixels = image.pixels
     if block < 16 or block % 16:
@@ -171,10 +186,12 @@ def _write_tiles(
     shapes = level_shapes(image.grid.shape, size)
     tiles = [(-(-height // size), -(-width // size)) for height, width in shapes]
     pixels, valid = _as_dask(image, size)
-    name = f"cog-{uuid4().hex}"
-    levels = [spool_image(spool, pixels, valid, name)]
-    levels += [spool_overview(spool, level, tiles[level], name) for level in range(1, len(tiles))]
-    with _Progress(name, sum(rows * cols for rows, cols in tiles), progress):
+    names = [f"cog-{uuid4().hex}" for _ in tiles]
+    levels = [spool_image(spool, pixels, valid, names[0])]
+    levels += [
+        spool_overview(spool, level, tiles[level], names[level]) for level in range(1, len(tiles))
+    ]
+    with _Progress(names, sum(rows * cols for rows, cols in tiles), progress):
         sizes = [level.compute() for level in levels]  # one after the other: each needs the last
     whole = spool.folder / "whole.tif"
     with whole.open("wb") as out:
@@ -199,12 +216,14 @@ def _as_dask(image: GeoImage, size: int) -> tuple[da.Array, da.Array]:
 class _Progress(Callback):
     """Counts finished blocks, whatever else the graph holds."""
 
-    def __init__(self, name: str, total: int, report: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self, names: Sequence[str], total: int, report: Callable[[int, int], None] | None
+    ) -> None:
         super().__init__()
-        self._name, self._total, self._report, self._done = name, total, report, 0
+        self._names, self._total, self._report, self._done = names, total, report, 0
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if isinstance(key, tuple) and key[0] == self._name:
+        if isinstance(key, tuple) and key[0] in self._names:
             self._done += 1
             if self._report is not None:
                 self._report(self._done, self._total)
@@ -240,6 +259,7 @@ def _sample_control_points(grid: GeoGrid, elevation: Elevation) -> list[GroundCo
     rows, cols = (np.linspace(0, n, min(_GCPS_PER_SIDE, n + 1)) for n in grid.shape)
     x, y = (a.ravel() for a in np.meshgrid(cols, rows))
     lon, lat, h = localize_on_terrain(grid, x, y, elevation)
+    lon = (lon - lon[0] + 180) % 360 - 180 + lon[0]  # no jump at the date line
     return [
         GroundControlPoint(row=row, col=col, x=x, y=y, z=z)
         for row, col, x, y, z in zip(y, x, lon, lat, h, strict=True)

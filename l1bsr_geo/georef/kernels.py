@@ -11,6 +11,7 @@ from l1bsr_geo.geometry.model import FloatArray
 BoolArray = npt.NDArray[np.bool_]
 Kernel: TypeAlias = Literal["cubic", "bilinear", "nearest"]
 
+_AT_ONCE = 1 << 14  # places; temporaries stay in cache
 _FRACTIONS = 4096  # places between two pixels; a place is moved by at most 1/8192 px
 
 
@@ -78,26 +79,33 @@ def resample(
     Returns:
         (n, C), and (n,): whether every pixel that carries weight is valid.
     """
-    width, size = valid.shape[1], taps.weights.shape[1]
+    values = pixels.reshape(valid.size, -1)
+    hidden = None if valid.all() else (~valid).ravel().astype(np.float32)
+    result = np.empty((len(x), values.shape[1]), pixels.dtype)
+    good = np.ones(len(x), bool)
+    for start in range(0, len(x), _AT_ONCE):
+        piece = slice(start, start + _AT_ONCE)
+        operator = _gather(x[piece], y[piece], taps, valid.shape, pixels.dtype)
+        result[piece] = operator @ values
+        if hidden is not None:
+            operator.data = (operator.data != 0).astype(np.float32)
+            good[piece] = operator @ hidden == 0
+    return result, good
+
+
+def _gather(
+    x: FloatArray, y: FloatArray, taps: Taps, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> csr_array:
+    """The weights of all pixels of an image at places, as a sparse matrix."""
+    size, width = taps.weights.shape[1], np.int32(shape[1])
     (col, u), (row, v) = (_split(at + taps.shift) for at in (x, y))
-    weights = taps.weights.astype(pixels.dtype)
-    along_x, along_y = weights[u], weights[v]
-    steps = (np.arange(size)[:, None] * width + np.arange(size)).ravel()
-    columns = (row * width + col)[:, None] + steps
-    table = (along_y[:, :, None] * along_x[:, None, :]).reshape(columns.shape)
-
-    def gather(table: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        rows = np.arange(len(x) + 1) * steps.size
-        operator = csr_array(
-            (table.ravel(), columns.ravel(), rows), shape=(len(x), valid.size), copy=False
-        )
-        return np.asarray(operator @ values)
-
-    result = gather(table, pixels.reshape(valid.size, -1))
-    if valid.all():
-        return result, np.ones(len(x), bool)
-    seen = gather((table != 0).astype(np.float32), (~valid).ravel().astype(np.float32))
-    return result, seen == 0
+    weights = taps.weights.astype(dtype)
+    table = (weights[v][:, :, None] * weights[u][:, None, :]).ravel()
+    steps = np.arange(size, dtype=np.int32)
+    around = (steps[:, None] * width + steps).ravel()
+    columns = ((row * width + col)[:, None] + around).ravel()
+    rows = np.arange(0, table.size + 1, around.size, dtype=np.int32)
+    return csr_array((table, columns, rows), shape=(len(x), shape[0] * shape[1]), copy=False)
 
 
 def _split(at: FloatArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

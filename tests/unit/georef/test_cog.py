@@ -1,8 +1,11 @@
 import os
 import struct
 import threading
+import time
+import weakref
 from pathlib import Path
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from l1bsr_geo.errors import (
     MissingInputError,
     OutputExistsError,
 )
+from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.cog import write_cog
 from l1bsr_geo.georef.orthorectify import orthorectify
@@ -271,6 +275,31 @@ def test_a_failure_leaves_nothing_and_the_old_file(tmp_path, map_image):
     assert read(path)[0].shape == (3, 300, 300)
 
 
+def test_threads_that_finish_after_a_failure_leave_nothing(tmp_path, map_image):
+    image = map_image((256, 256))
+    failed = threading.Event()
+
+    def break_down(block, block_info):
+        if block_info[0]["chunk-location"] == (0, 0, 0):
+            failed.set()
+            raise RuntimeError("the power went out")
+        failed.wait(10)
+        time.sleep(0.02 * block_info[0]["chunk-location"][2])
+        return block
+
+    pixels = da.from_array(image.pixels.values, chunks=(3, 64, 64))
+    pixels = pixels.map_blocks(break_down, dtype=pixels.dtype, meta=pixels._meta)
+    broken = GeoImage(image.pixels.copy(data=pixels), image.grid)
+    with (
+        dask.config.set(num_workers=8),
+        pytest.raises(RuntimeError, match="power"),
+    ):
+        write_cog(broken, tmp_path / "out.tif", tags={}, block=64)
+    assert os.listdir(tmp_path) == []
+    time.sleep(0.3)
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_file_can_be_read_by_others_as_any_new_file(tmp_path, map_image):
     path = write_cog(map_image((40, 30)), tmp_path / "out.tif", tags={})
     (tmp_path / "plain").touch()
@@ -320,8 +349,6 @@ def test_disk_peaks_at_the_size_of_the_file(tmp_path, monkeypatch, map_image):
 
     monkeypatch.setattr(Path, "write_bytes", write_and_look)
     monkeypatch.setattr(Path, "unlink", look_and_unlink)
-    import dask
-
     with dask.config.set(scheduler="synchronous"):
         path = write_cog(image, tmp_path / "out.tif", tags={}, block=64)
     final = path.stat().st_size
@@ -355,3 +382,43 @@ def test_xarray_in_memory_and_lazy_give_the_same_file(tmp_path, map_image):
         for n, i in enumerate((image, lazy))
     )
     assert a == b
+
+
+@pytest.mark.parametrize("shape", [(208, 208), (48, 480)])
+def test_few_source_chunks_are_held_at_a_time(tmp_path, shape):
+    """A turned image is where the order of work matters: any one block shows several chunks."""
+    held, most, computed = 0, 0, 0
+    lock = threading.RLock()  # a finalizer can run anywhere
+
+    def count(change):
+        nonlocal held, most, computed
+        with lock:
+            held, most, computed = held + change, max(most, held), computed + max(change, 0)
+
+    def draw(block_info):
+        size = block_info[None]["chunk-shape"]
+        pixels = np.ones(size, np.uint16)
+        count(1)
+        weakref.finalize(pixels, count, -1)
+        return pixels
+
+    chunks = ((1,), *da.core.normalize_chunks((16, 16), shape))
+    pixels = da.map_blocks(draw, chunks=chunks, dtype="uint16", meta=np.empty((0, 0, 0), "uint16"))
+    turned = Affine.translation(5e5, 5e6) @ Affine.rotation(-12) @ Affine.scale(5, -5)
+    image = GeoImage(
+        xr.DataArray(pixels, dims=("band", "y", "x"), coords={"band": ["B03"]}),
+        GeoGrid(shape, AffineModel(turned, "EPSG:32633")),
+    )
+    image = orthorectify(image, resolution=5, block=16)
+    write_cog(image, tmp_path / "out.tif", tags={}, block=16)
+    assert computed == np.prod(pixels.numblocks)
+    assert most <= 5 * min(pixels.numblocks[1:])
+
+
+def test_a_cluster_writes_the_same_file(tmp_path, map_image):
+    distributed = pytest.importorskip("distributed")
+    image = map_image()
+    here = write_cog(image, tmp_path / "here.tif", tags={}, block=64)
+    with distributed.Client(processes=False, n_workers=1, dashboard_address=None):
+        there = write_cog(image, tmp_path / "there.tif", tags={}, block=64)
+    assert here.read_bytes() == there.read_bytes()
