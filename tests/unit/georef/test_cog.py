@@ -336,7 +336,7 @@ def test_disk_peaks_at_the_size_of_the_file(tmp_path, monkeypatch, map_image):
             paths = [p for p in tmp_path.rglob("*") if p.is_file()]
             peak = max(peak, sum(p.stat().st_size for p in paths))
 
-    write_bytes, unlink = Path.write_bytes, Path.unlink
+    write_bytes, unlink, replace = Path.write_bytes, Path.unlink, os.replace
 
     def write_and_look(path, data):
         done = write_bytes(path, data)
@@ -348,7 +348,13 @@ def test_disk_peaks_at_the_size_of_the_file(tmp_path, monkeypatch, map_image):
         unlink(path, **options)
 
     monkeypatch.setattr(Path, "write_bytes", write_and_look)
+
+    def look_and_replace(*paths):
+        look()
+        replace(*paths)
+
     monkeypatch.setattr(Path, "unlink", look_and_unlink)
+    monkeypatch.setattr(os, "replace", look_and_replace)
     with dask.config.set(scheduler="synchronous"):
         path = write_cog(image, tmp_path / "out.tif", tags={}, block=64)
     final = path.stat().st_size
