@@ -41,14 +41,14 @@ def made_city(shape: tuple[int, int], seed: int = 0, largest: int = 60) -> F32:
         Radiance [DN].
     """
     rng = np.random.default_rng(seed)
-    count = shape[0] * shape[1] // 60
-    sides = np.minimum(3 * rng.uniform(1e-3, 1, (count, 2)) ** -0.6, largest).astype(int)
+    count = shape[0] * shape[1] // 80
+    sides = np.minimum(6 * rng.uniform(1e-3, 1, (count, 2)) ** -0.5, largest).astype(int)
     sides[: count // 20] = largest  # large ones first: they leave no hole
     top, left = (rng.integers(-largest // 2, n, count) for n in shape)
-    tone = rng.uniform(0.05, 0.75, count)
+    tone = rng.uniform(0.08, 0.6, count)
     scene = np.full(shape, 0.3, np.float32)
     for (h, w), y, x, grey in zip(sides, top, left, tone, strict=True):
-        scene[max(y, 0) : y + h, max(x, 0) : x + w] = grey
+        scene[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)] = grey
     grain = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), 0.7)
     scene *= 1 + 0.12 * grain
     return np.asarray(FULL_SCALE * np.clip(scene, 0.02, 0.95), np.float32)
