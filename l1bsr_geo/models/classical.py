@@ -8,7 +8,7 @@ from torch import Tensor
 
 from l1bsr_geo.errors import L1bsrGeoWarning
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.ops.sampling import pixel_centres, upsample, upsample_flow
+from l1bsr_geo.ops.sampling import SPLINE_REACH, pixel_centres, upsample, upsample_flow
 from l1bsr_geo.ops.warp import sample
 
 
@@ -53,13 +53,13 @@ class Geometric:
 
     @property
     def spec(self) -> ModelSpec:
-        """What it takes and gives; the halo holds motion, kernel (2) and flow interpolation (1)."""
+        """What it takes and gives; the halo holds motion, kernel and flow interpolation."""
         return ModelSpec(
             name="geometric",
             scale=self.scale,
-            halo=math.ceil(self.motion) + 4,
+            halo=math.ceil(self.motion) + SPLINE_REACH + 4,
             flow=True,
-            source="bands onto the reference by the instrument model, Keys bicubic",
+            source="bands onto the reference by geometry and matching, cubic B-spline",
         )
 
     def __call__(self, views: Tensor, flow: Tensor | None = None) -> Tensor:
@@ -74,13 +74,13 @@ class Geometric:
             (B, C, scale * H, scale * W) [DN].
         """
         image = views[:, 0]
-        if flow is None:
-            return upsample(image, self.scale)
         height, width = image.shape[-2:]
-        motion = upsample_flow(self._bounded(flow[:, 0].flatten(0, 1)), self.scale)
         x, y = pixel_centres(height, width, self.scale, like=image)
+        if flow is None:
+            return image if self.scale == 1 else sample(image, x, y, "spline")
+        motion = upsample_flow(self._bounded(flow[:, 0].flatten(0, 1)), self.scale)
         bands = image.flatten(0, 1)[:, None]
-        return sample(bands, x + motion[:, 0], y + motion[:, 1]).view(
+        return sample(bands, x + motion[:, 0], y + motion[:, 1], "spline").view(
             *image.shape[:2], self.scale * height, self.scale * width
         )
 

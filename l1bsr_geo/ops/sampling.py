@@ -29,6 +29,50 @@ def keys_weights(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return before, 1.0 - before - after - last, after, last
 
 
+SPLINE_REACH = 10  # [px] of the filter below; what is cut off weighs less than 1e-5
+
+
+def spline_weights(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four weights of the cubic B-spline; of ``spline_coefficients``, not of pixels.
+
+    Args:
+        t: any shape, in [0, 1]: how far the position is past the second of the four samples.
+
+    Returns:
+        The weights of the coefficients at -1, 0, 1 and 2, each of the shape of ``t``.
+
+    Source: Unser, Splines: a perfect fit for signal and image processing, IEEE SPM 1999.
+    """
+    t2 = t * t
+    last = t2 * t / 6
+    first = (1 - t) ** 3 / 6
+    second = 2 / 3 - t2 + 3 * last
+    return first, second, 1 - first - second - last, last
+
+
+def spline_coefficients(image: Tensor, margin: int = 0) -> Tensor:
+    """Cubic B-spline coefficients whose spline goes through the pixels; edges are replicated.
+
+    The exact filter is infinite and decays by 0.268 a pixel; it is cut at ``SPLINE_REACH``.
+
+    Args:
+        image: (B, C, H, W).
+        margin: coefficients wanted beyond each side.
+
+    Returns:
+        (B, C, H + 2 margin, W + 2 margin).
+    """
+    pole = 3**0.5 - 2
+    taps = pole ** torch.arange(-SPLINE_REACH, SPLINE_REACH + 1, dtype=torch.float64).abs()
+    taps = (taps / taps.sum()).to(image)
+    planes = image.flatten(0, 1)[:, None]
+    for axis, kernel in ((2, taps.view(1, 1, 1, -1)), (0, taps.view(1, 1, -1, 1))):
+        padding = [0, 0, 0, 0]
+        padding[2 - axis : 4 - axis] = [SPLINE_REACH + margin, SPLINE_REACH + margin]
+        planes = functional.conv2d(functional.pad(planes, padding, mode="replicate"), kernel)
+    return planes.view(*image.shape[:2], *planes.shape[-2:])
+
+
 def upsample(image: Tensor, scale: int) -> Tensor:
     """Enlarge by a whole factor, corners aligned, with the Keys kernel; edges are replicated.
 

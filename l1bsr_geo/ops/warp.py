@@ -13,9 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.ops.sampling import keys_weights, pixel_centres
+from l1bsr_geo.ops.sampling import (
+    keys_weights,
+    pixel_centres,
+    spline_coefficients,
+    spline_weights,
+)
 
-Kernel: TypeAlias = Literal["bicubic", "bilinear"]
+Kernel: TypeAlias = Literal["bicubic", "bilinear", "spline"]
 
 
 def sample(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel = "bicubic") -> Tensor:
@@ -27,7 +32,8 @@ def sample(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel = "bicubic") -> T
         image: (B, C, H, W).
         x: (B, h, w) or (h, w) [px], columns; the same positions for every channel.
         y: as ``x``, rows; the two are broadcast.
-        kernel: ``"bicubic"`` is Keys' with a = -1/2 (exact up to quadratics).
+        kernel: ``"bicubic"`` is Keys' with a = -1/2 (exact up to quadratics); ``"spline"`` is the
+            cubic B-spline through the pixels, sharper and exact up to cubics.
 
     Returns:
         (B, C, h, w).
@@ -37,6 +43,8 @@ def sample(image: Tensor, x: Tensor, y: Tensor, kernel: Kernel = "bicubic") -> T
     """
     shape = np.broadcast_shapes(x.shape, y.shape, (image.shape[0], 1, 1))
     x, y = x.expand(shape), y.expand(shape)
+    if kernel == "spline":  # two coefficients beyond the edges, where the kernel reaches
+        image, x, y = spline_coefficients(image, margin=2), x + 2, y + 2
     height, width = image.shape[-2:]
     pixels = image.movedim(1, -1).flatten(1, 2)
     read = [
@@ -107,10 +115,12 @@ def _taps(at: Tensor, count: int, kernel: Kernel) -> _Taps:
     t = at - 0.5 - first
     if kernel == "bicubic":
         offsets, weights = range(-1, 3), list(keys_weights(t))
+    elif kernel == "spline":
+        offsets, weights = range(-1, 3), list(spline_weights(t))
     elif kernel == "bilinear":
         offsets, weights = range(2), [1 - t, t]
     else:
-        raise BadOptionError(f"kernel is {kernel!r}; it must be 'bicubic' or 'bilinear'")
+        raise BadOptionError(f"kernel is {kernel!r}; it must be bicubic, bilinear or spline")
     # bounded before it becomes an integer: a position may be anything, even not a number
     start = first.clamp(-2, count).nan_to_num(0).int()
     return [(start + k).clamp(0, count - 1) for k in offsets], weights
