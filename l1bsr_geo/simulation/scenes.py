@@ -195,7 +195,7 @@ def write_dem(path: str | Path, elevation: SampledElevation) -> None:
         height=rows,
         count=1,
         dtype="float32",
-        crs="EPSG:4326",
+        crs="EPSG:4979",  # three-dimensional: nobody needs to ask what the heights are above
         transform=Affine(step_lon, 0, west, 0, -step_lat, north),
         compress="deflate",
         predictor=3,

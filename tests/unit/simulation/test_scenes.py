@@ -104,5 +104,5 @@ def test_relief_is_written_where_it_is(tmp_path):
     write_dem(tmp_path / "dem.tif", hills)
     with rasterio.open(tmp_path / "dem.tif") as raster:
         lon, lat = raster.xy(20, 30)  # centre of a pixel
-        assert raster.crs.to_epsg() == 4326
+        assert raster.crs.to_epsg() == 4979
         assert hills.height(lon, lat) == pytest.approx(raster.read(1)[20, 30], abs=1e-3)
