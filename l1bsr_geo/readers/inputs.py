@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from l1bsr_geo.errors import BadOptionError, MissingInputError
 from l1bsr_geo.images import BandStack
@@ -13,8 +13,16 @@ from l1bsr_geo.readers.sentinel2_l1b import DEFAULT_BANDS, read_detector_crop
 from l1bsr_geo.readers.sentinel2_l1c import level_of, read_reflectance_product
 from l1bsr_geo.readers.sentinel2_product import list_product, open_product
 from l1bsr_geo.readers.sentinel2_zarr import eopf_detectors, is_eopf
+from l1bsr_geo.readers.skysat import is_burst
 
-Sensor: TypeAlias = Literal["auto", "s2-l1b", "raster"]
+Sensor: TypeAlias = Literal["auto", "s2-l1b", "skysat", "raster"]
+
+
+def recognise_sensor(path: str | os.PathLike[str], sensor: Sensor = "auto") -> Sensor:
+    """The sensor asked for; of ``"auto"``, ``"skysat"`` where `read_burst` is the reader."""
+    path = Path(path)
+    burst = sensor == "auto" and (path.suffix.lower() == ".npy" or is_burst(path))
+    return "skysat" if burst else sensor
 
 
 def read_input(
@@ -29,6 +37,8 @@ def read_input(
 ) -> BandStack:
     """Read whatever is there: Sentinel-2 L1B, L1C or L2A, or any raster; pixels unread.
 
+    Bursts are not bands of one acquisition: `recognise_sensor` finds them, `read_burst` reads them.
+
     Args:
         path: the input.
         sensor: ``"s2-l1b"`` insists on L1B, ``"raster"`` on a map product or raster; ``"auto"``
@@ -42,13 +52,18 @@ def read_input(
     Raises:
         MissingInputError: nothing is there.
         BadInputError: it cannot be used.
-        BadOptionError: an L1B product of several detectors, and none was chosen.
+        BadOptionError: an L1B product of several detectors, and none was chosen; a burst.
     """
-    if sensor not in ("auto", "s2-l1b", "raster"):
-        raise BadOptionError(f"--sensor {sensor} is not auto, s2-l1b or raster")
+    if sensor not in get_args(Sensor):
+        raise BadOptionError(f"--sensor {sensor} is not {', '.join(get_args(Sensor))}")
     path = Path(path)
     if not path.exists():
         raise MissingInputError(f"{path} is not there; a product or a raster was expected")
+    if recognise_sensor(path, sensor) == "skysat":
+        raise BadOptionError(
+            f"{path} is read as a SkySat burst, whose frames have no bands to register or "
+            "orthorectify; super-resolve it (sr --sensor skysat)"
+        )
     if sensor != "s2-l1b" and not _is_product(path):
         return read_raster(path, bands)
     if sensor == "raster" or (sensor == "auto" and _is_reflectance(path)):

@@ -11,7 +11,7 @@ import pytest
 from l1bsr_geo.errors import BadInputError, BadOptionError, GeometryWarning, MissingInputError
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images import BandScene, DetectorCrop
-from l1bsr_geo.readers.inputs import read_input
+from l1bsr_geo.readers.inputs import read_input, recognise_sensor
 from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop, read_detector_overlap
 
 Maker = Callable[..., Path]
@@ -157,3 +157,15 @@ def test_what_to_read_must_be_clear(make_safe: Maker, tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("x")
     with pytest.raises(BadInputError):
         read_input(tmp_path / "a.tif")
+
+
+def test_bursts_are_recognised(tmp_path):
+    name = "1301717367.65046573_sc00108_c2_PAN_i0000000000.tif"
+    (tmp_path / name).touch()
+    assert recognise_sensor(tmp_path) == "skysat"
+    assert recognise_sensor(tmp_path / name) == "skysat"
+    assert recognise_sensor(tmp_path / "stack.npy") == "skysat"
+    assert recognise_sensor(tmp_path / name, "raster") == "raster"
+    assert recognise_sensor(tmp_path / "other.tif") == "auto"
+    with pytest.raises(BadOptionError, match="sr --sensor skysat"):
+        read_input(tmp_path)
