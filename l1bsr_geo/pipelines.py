@@ -236,7 +236,8 @@ def _align(
     on_map = all(isinstance(grid.model, AffineModel) for grid in stack.grids.values())
     prior = geometric_flow(stack, elevation=terrain) if located and not on_map else None
     if model.spec.flow:
-        flow = register_bands(stack, prior=prior)
+        # bands on one map are registered already, to a fraction of a pixel or so
+        flow = register_bands(stack, prior=prior, search=2 if on_map else None)
         how = "images" if prior is None else "instrument geometry, refined by images"
         return BandScene(stack, flow), {"band_registration": how} | _flow_facts(stack, flow)
     if prior is None:

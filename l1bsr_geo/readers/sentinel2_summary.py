@@ -6,6 +6,7 @@ from typing import Any
 from l1bsr_geo.readers.sentinel2_facts import granule_size, read_angles, read_radiometry
 from l1bsr_geo.readers.sentinel2_metadata import BANDS
 from l1bsr_geo.readers.sentinel2_product import Granule, Product, open_product
+from l1bsr_geo.readers.sentinel2_zarr import eopf_detectors, is_eopf, read_eopf_detector
 
 # mean error on the ground by source of geometry; measured on one S2A datastrip (docs/concepts)
 EXPECTED_ERROR = {
@@ -29,6 +30,8 @@ def summarize_product(path: str | os.PathLike[str] | Product) -> dict[str, Any]:
     Raises:
         L1bsrGeoError: as `open_product`.
     """
+    if not isinstance(path, Product) and is_eopf(path):
+        return _summarize_eopf(path)
     product = open_product(path)
     datastrip = None if product.datastrip_path is None else product.read_xml(product.datastrip_path)
     radiometry = read_radiometry(product, datastrip)
@@ -51,6 +54,26 @@ def summarize_product(path: str | os.PathLike[str] | Product) -> dict[str, Any]:
             "physical_gains": radiometry.physical_gains,
             "nodata": radiometry.nodata,
             "saturated": radiometry.saturated,
+        },
+    }
+
+
+def _summarize_eopf(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The same of an EOPF Zarr, as far as its layout tells."""
+    crops = {d: read_eopf_detector(path, d, ("B03",)) for d in eopf_detectors(path)}
+    first = next(iter(crops.values()))
+    return {
+        "product": first.attrs["product"],
+        "path": str(path),
+        "level": "L1B",
+        "platform": first.attrs.get("platform"),
+        "geometry": {"source": "footprint", "expected_error": EXPECTED_ERROR["footprint"]},
+        "detectors": {
+            f"{d:02d}": {
+                "lines": [crop.first_line, crop.first_line + crop.shape[0]],
+                "columns": crop.shape[1],
+            }
+            for d, crop in crops.items()
         },
     }
 

@@ -1,6 +1,8 @@
 """The command line, as a user meets it."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 import time
@@ -164,3 +166,81 @@ def test_mistakes_get_one_line(demo, tmp_path, monkeypatch, capsys, arguments, s
     assert len(errors) == 1, said
     assert says in errors[0]
     assert not list(tmp_path.glob("*o.tif*"))
+
+
+def test_progress_on_a_terminal(demo, tmp_path):
+    """A bar with throughput and remaining time, on a real pseudo-terminal."""
+    west, south, *_ = demo.lonlat
+    box = f"{west + 0.04},{south + 0.05},{west + 0.06},{south + 0.07}"
+    command = [sys.executable, "-m", "l1bsr_geo", "sr", demo.product, tmp_path / "o.tif"]
+    master, slave = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        [*map(str, command), "--aoi", box, "--height", "500"],
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(master)
+    assert process.wait(60) == 0, shown.decode()
+    assert b"super-resolving" in shown
+    assert b"blocks/s" in shown
+
+
+def test_models_commands(cli, tmp_path):
+    environment = os.environ | {"L1BSR_GEO_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
+    listed = cli("models", "list", env=environment)
+    assert listed.returncode == 0, listed.stderr
+    for name in ("geometric", "bicubic", "l1bsr", "csr", "GPL-3.0"):
+        assert name in listed.stdout
+    (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
+    refused = cli("models", "import", tmp_path / "bad.pt", env=environment)
+    assert refused.returncode == 2
+    assert "bad.pt" in refused.stderr
+    declined = cli("models", "fetch", "l1bsr", env=environment, input="")
+    assert declined.returncode == 2
+    assert "GPL-3.0" in declined.stderr
+    assert not (tmp_path / "cache").exists()
+
+
+def test_register_and_ortho(cli, demo, tmp_path):
+    west, south, *_ = demo.lonlat
+    options = ["--aoi", f"{west + 0.04},{south + 0.05},{west + 0.06},{south + 0.07}"]
+    options += ["--dem", demo.dem]
+    for command in ("register", "ortho"):
+        output = tmp_path / f"{command}.tif"
+        done = cli(command, demo.product, output, *options)
+        assert done.returncode == 0, done.stderr
+        with rasterio.open(output) as dataset:
+            assert dataset.res == (10.0, 10.0)
+            assert dataset.count == 4
+            assert dataset.dataset_mask().mean() > 240
+    with rasterio.open(tmp_path / "register.tif") as a, rasterio.open(tmp_path / "ortho.tif") as b:
+        # both put B03 where its own geometry says
+        one, two = (d.read(2, window=d.window(*_common(a, b)), masked=True) for d in (a, b))
+        assert np.ma.median(np.ma.abs(one.astype(float) - two)) <= 1
+
+
+def _common(a, b):
+    (l1, b1, r1, t1), (l2, b2, r2, t2) = a.bounds, b.bounds
+    return max(l1, l2), max(b1, b2), min(r1, r2), min(t1, t2)
+
+
+def test_geolocate(cli, demo, tmp_path):
+    done = cli("geolocate", demo.product, "--output", tmp_path, "--bands", "B03", "--dem", demo.dem)
+    assert done.returncode == 0, done.stderr
+    grids = sorted(tmp_path.glob("GRANULE/*/GEO_DATA/*_B03.tif"))
+    assert len(grids) == 2
+    assert [str(p) for p in tmp_path.glob("DATASTRIP/*/GEO_DATA/*.vrt")] == done.stdout.split()
+    again = cli("geolocate", demo.product, "--output", tmp_path, "--bands", "B03")
+    assert again.returncode == 2
