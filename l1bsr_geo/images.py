@@ -157,7 +157,8 @@ class BandStack:
                 that are not named stay. What comes from outside a band is no data.
         """
         whole = self.grids[self.reference].window
-        return self._moved({b: whole.shift(*offsets.get(b, (0, 0))) for b in self.bands})
+        known = self if self.nodata is not None else replace(self, nodata=0)
+        return known._moved({b: whole.shift(*offsets.get(b, (0, 0))) for b in self.bands})
 
     def _moved(self, windows: Mapping[str, Window]) -> Self:
         for band, grid in self.grids.items():

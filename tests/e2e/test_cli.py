@@ -1,5 +1,6 @@
 """The command line, as a user meets it."""
 
+import hashlib
 import json
 import os
 import pty
@@ -244,3 +245,37 @@ def test_geolocate(cli, demo, tmp_path):
     assert [str(p) for p in tmp_path.glob("DATASTRIP/*/GEO_DATA/*.vrt")] == done.stdout.split()
     again = cli("geolocate", demo.product, "--output", tmp_path, "--bands", "B03")
     assert again.returncode == 2
+
+
+@pytest.mark.slow
+def test_network_with_given_weights(cli, demo, tmp_path):
+    """REC at full size with made-up weights, through the whole command."""
+    import torch
+    from safetensors.torch import save_file
+
+    from l1bsr_geo.models.registry import MODELS
+
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, shape in MODELS["l1bsr"].shapes().items():
+        value = torch.randn(shape, generator=generator)
+        fan_in = value[0].numel() if value.ndim > 1 else 400.0
+        tensors[name] = value * 0.35 / fan_in**0.5
+    weights = tmp_path / "rec.safetensors"
+    save_file(tensors, weights)
+    west, south, *_ = demo.lonlat
+    options = ["--aoi", f"{west + 0.045},{south + 0.05},{west + 0.052},{south + 0.055}"]
+    options += ["--model", "l1bsr", "--weights", weights, "--dem", demo.dem]
+    done = cli("sr", demo.product, tmp_path / "o.tif", *options)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "o.tif") as dataset:
+        tags = dataset.tags()
+        assert dataset.res == (5.0, 5.0)
+        assert dataset.dataset_mask().mean() > 200
+    assert tags["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert tags["band_registration"].startswith("whole pixels from instrument geometry")
+    del tensors["head.0.bias"]
+    save_file(tensors, weights)
+    refused = cli("sr", demo.product, tmp_path / "p.tif", *options)
+    assert refused.returncode == 2
+    assert "head.0.bias" in refused.stderr
