@@ -13,6 +13,8 @@ from affine import Affine
 
 from l1bsr_geo.geometry.model import Aligned, FloatArray, GeometryModel
 
+_CHUNK = 1 << 12  # points at a time: temporaries stay in cache
+
 
 @dataclass(frozen=True, eq=False)
 class RPCModel:
@@ -38,19 +40,29 @@ class RPCModel:
         self, lon: npt.ArrayLike, lat: npt.ArrayLike, h: npt.ArrayLike = 0.0
     ) -> tuple[FloatArray, FloatArray]:
         """``lon, lat`` [degrees] at height ``h`` [m] to pixel ``x, y``."""
-        lon, lat, h = (np.asarray(v, np.float64) for v in (lon, lat, h))
+        lon, lat, h = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (lon, lat, h)))
+        x, y = np.empty(lon.size), np.empty(lon.size)
+        for start in range(0, lon.size, _CHUNK):
+            piece = slice(start, start + _CHUNK)
+            x[piece], y[piece] = self._project(
+                lon.ravel()[piece], lat.ravel()[piece], h.ravel()[piece]
+            )
+        return x.reshape(lon.shape), y.reshape(lon.shape)
+
+    def _project(
+        self, lon: FloatArray, lat: FloatArray, h: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         around = self.offset["LONG"]
-        lon = (lon - around + 180.0) % 360.0 - 180.0 + around
+        lon = (lon - around + 180.0) % 360.0 - 180.0
         terms = _terms(
             (lat - self.offset["LAT"]) / self.scale["LAT"],
-            (lon - around) / self.scale["LONG"],
+            lon / self.scale["LONG"],
             (h - self.offset["HEIGHT"]) / self.scale["HEIGHT"],
         )
-        line = _ratio(self.line_num, self.line_den, terms)
-        samp = _ratio(self.samp_num, self.samp_den, terms)
+        line_num, line_den, samp_num, samp_den = np.stack(self._coefficients) @ terms
         return (
-            samp * self.scale["SAMP"] + self.offset["SAMP"] + 0.5,
-            line * self.scale["LINE"] + self.offset["LINE"] + 0.5,
+            samp_num / samp_den * self.scale["SAMP"] + self.offset["SAMP"] + 0.5,
+            line_num / line_den * self.scale["LINE"] + self.offset["LINE"] + 0.5,
         )
 
     def localize(
@@ -140,7 +152,7 @@ class RPCModel:
         offset = {k: float(v.max() + v.min()) / 2 for k, v in axes.items()}
         scale = {k: float(v.max() - v.min()) / 2 for k, v in axes.items()}
         unit = {k: (v - offset[k]) / scale[k] for k, v in axes.items()}
-        terms = _terms(unit["LAT"], unit["LONG"], unit["HEIGHT"])
+        terms = _terms(unit["LAT"], unit["LONG"], unit["HEIGHT"]).T
         return cls(
             *_fit_ratio(terms, unit["LINE"]), *_fit_ratio(terms, unit["SAMP"]), offset, scale
         )
@@ -151,20 +163,15 @@ class RPCModel:
 
 
 def _terms(p: FloatArray, q: FloatArray, r: FloatArray) -> FloatArray:
-    """The 20 cubic terms of RPC00B in normalised latitude p, longitude q, height r."""
-    p, q, r = np.broadcast_arrays(p, q, r)
+    """The 20 cubic terms of RPC00B, (20, N), in normalised latitude p, longitude q, height r."""
+    pp, qq, rr, pq, qr, pr = p * p, q * q, r * r, p * q, q * r, p * r
     return np.stack(
         [
-            *(np.ones_like(p), q, p, r, q * p, q * r, p * r, q * q, p * p, r * r),
-            *(p * q * r, q**3, q * p * p, q * r * r, q * q * p, p**3, p * r * r),
-            *(q * q * r, p * p * r, r**3),
-        ],
-        -1,
+            *(np.ones_like(p), q, p, r, pq, qr, pr, qq, pp, rr),
+            *(pq * r, qq * q, q * pp, q * rr, qq * p, pp * p, p * rr),
+            *(qq * r, pp * r, rr * r),
+        ]
     )
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray, terms: FloatArray) -> FloatArray:
-    return np.asarray((terms @ numerator) / (terms @ denominator))
 
 
 def _fit_ratio(terms: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:

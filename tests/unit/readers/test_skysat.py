@@ -23,7 +23,7 @@ from l1bsr_geo.geometry.ellipsoid import geodetic_to_ecef
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.geometry.pinhole import PinholeModel
 from l1bsr_geo.geometry.rpc import RPCModel
-from l1bsr_geo.images import BurstFlow, BurstScene
+from l1bsr_geo.images import BurstFlow, BurstScene, Scene
 from l1bsr_geo.readers.rpc import to_rasterio
 from l1bsr_geo.readers.skysat import is_burst, list_bursts, read_burst
 from l1bsr_geo.readers.skysat_frames import gps_to_utc, parse_outline
@@ -425,6 +425,10 @@ def test_a_scene_reads_frames_in_their_place(tmp_path):
     assert not views.valid[2].any()
     np.testing.assert_allclose(views.flow[1, 0, :, 5, 5], (0.25, -0.5))
     np.testing.assert_array_equal(views.exposures, np.float32([0.5, 1.0, 0.5]))
+    scene = BurstScene(burst.select(flow.kept), flow.select(flow.kept))
+    assert isinstance(scene, Scene)
+    assert scene.burst.attrs["frames"] == (collect.names[0], collect.names[1])
+    np.testing.assert_array_equal(scene.read(Window(4, 0, 60, 10)).pixels[:2], views.pixels[:2])
     plain = BurstScene(burst).read(Window(0, 0, 5, 5))
     assert plain.flow is None
     np.testing.assert_array_equal(plain.pixels[2, 0], collect.pixels[2][:5, :5])
