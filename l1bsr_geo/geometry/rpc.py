@@ -42,11 +42,11 @@ class RPCModel:
         """``lon, lat`` [degrees] at height ``h`` [m] to pixel ``x, y``."""
         lon, lat, h = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (lon, lat, h)))
         x, y = np.empty(lon.size), np.empty(lon.size)
-        for start in range(0, lon.size, _CHUNK):
-            piece = slice(start, start + _CHUNK)
-            x[piece], y[piece] = self._project(
-                lon.ravel()[piece], lat.ravel()[piece], h.ravel()[piece]
-            )
+        flat = [v.ravel() for v in (lon, lat, h)]
+        with np.errstate(all="ignore"):  # a zero denominator has no place: infinite, or NaN
+            for start in range(0, lon.size, _CHUNK):
+                piece = slice(start, start + _CHUNK)
+                x[piece], y[piece] = self._project(*(v[piece] for v in flat))
         return x.reshape(lon.shape), y.reshape(lon.shape)
 
     def _project(
@@ -78,18 +78,19 @@ class RPCModel:
         lat = np.full(x.shape, self.offset["LAT"])
         small = 1e-6  # [degrees], 0.1 m: a secant slope, exact enough to converge quadratically
         miss = np.full(x.shape, np.inf)
-        for _ in range(30):
-            px, py = self.project(lon, lat, h)
-            east_x, east_y = self.project(lon + small, lat, h)
-            north_x, north_y = self.project(lon, lat + small, h)
-            a, b, c, d = east_x - px, north_x - px, east_y - py, north_y - py
-            det = a * d - b * c
-            dx, dy = x - px, y - py
-            miss = np.hypot(dx, dy)
-            if np.all(miss < 1e-7):
-                break
-            lon = lon + np.clip((d * dx - b * dy) / det * small, -0.5, 0.5)
-            lat = lat + np.clip((a * dy - c * dx) / det * small, -0.5, 0.5)
+        with np.errstate(all="ignore"):  # a point that is lost becomes NaN
+            for _ in range(30):
+                px, py = self.project(lon, lat, h)
+                east_x, east_y = self.project(lon + small, lat, h)
+                north_x, north_y = self.project(lon, lat + small, h)
+                a, b, c, d = east_x - px, north_x - px, east_y - py, north_y - py
+                det = a * d - b * c
+                dx, dy = x - px, y - py
+                miss = np.hypot(dx, dy)
+                if np.all(miss < 1e-7):
+                    break
+                lon = lon + np.clip((d * dx - b * dy) / det * small, -0.5, 0.5)
+                lat = lat + np.clip((a * dy - c * dx) / det * small, -0.5, 0.5)
         lost = ~(miss < 1e-3)
         return np.where(lost, np.nan, lon), np.where(lost, np.nan, lat)
 

@@ -170,7 +170,9 @@ def _open_array(frame: Frame) -> PixelSource:
     if array[at].ndim != 2 or (frame.part is None and array.ndim != 2):
         raise BadInputError(f"{frame.path} is an array of shape {array.shape}; (H, W) was expected")
     height, width = array.shape[-2:]
-    return ArraySource(os.fspath(frame.path), at, (height, width), array.dtype.newbyteorder("="))
+    # half floats are no type of GeoTIFF
+    dtype = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype.newbyteorder("=")
+    return ArraySource(os.fspath(frame.path), at, (height, width), dtype)
 
 
 def _open_raster(frame: Frame) -> PixelSource:

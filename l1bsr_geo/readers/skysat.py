@@ -209,12 +209,13 @@ def _nodata_of(frame: Frame) -> float | None:
 
 def _saturated_of(ordered: list[OpenedFrame]) -> float | None:
     """The largest value there can be: of the bits that the table tells, else of SkySat's 12."""
-    source, facts = ordered[0].source, ordered[0].facts
-    if ordered[0].frame.level == "raster" or source.dtype.kind == "f":
+    first = ordered[0]
+    if first.frame.level == "raster" or first.source.dtype.kind == "f":
         return None
-    bits = facts.bit_depth or 16
-    most = 2.0**bits - 1 if bits < 16 else _SATURATED
-    return most if max(o.survey.maximum for o in ordered) <= most else float(2**16 - 1)
+    most = float(np.iinfo(first.source.dtype).max)
+    told = 2.0 ** (first.facts.bit_depth or 16) - 1
+    likely = min(told, _SATURATED, most)
+    return likely if max(o.survey.maximum for o in ordered) <= likely else min(told, most)
 
 
 def _describe(

@@ -120,6 +120,9 @@ def locate(opened: OpenedFrame, geometry: FrameGeometry) -> GeometryModel | None
         if model is None and geometry == "auto" and frame.level == "raster":
             with open_raster(frame.path) as raster:
                 model = geometry_of(raster)
+        if model is not None and not _leads_somewhere(model, shape):
+            model = None
+            raise BadInputError(f"the geometry of {frame.path} leads nowhere on the Earth")
     except BadInputError as error:
         warnings.warn(
             GeometryWarning(f"{error}; the frame goes without its geometry"), stacklevel=4
@@ -127,6 +130,14 @@ def locate(opened: OpenedFrame, geometry: FrameGeometry) -> GeometryModel | None
     if model is None and geometry != "auto":
         raise MissingInputError(f"{frame.path} has no {geometry} geometry; leave the choice open")
     return model
+
+
+def _leads_somewhere(model: GeometryModel, shape: tuple[int, int]) -> bool:
+    """Whether the corners of a frame are places on the ground, and not all one place."""
+    x, y = np.array([0.0, 1, 1, 0]) * shape[1], np.array([0.0, 0, 1, 1]) * shape[0]
+    places = np.stack(model.localize(x, y), -1)
+    there = np.isfinite(places).all() and (np.abs(places[:, 1]) <= 90).all()
+    return bool(there and shapely.MultiPoint(places).convex_hull.area > 0)
 
 
 def drop_elsewhere(
@@ -157,9 +168,10 @@ def _outline(
 ) -> shapely.Geometry | None:
     """The footprint by the model, else by frame_index.csv, on the same side of the date line."""
     grid = grids[opened.frame.name]
-    outline = opened.facts.outline if grid.model is None else grid.footprint(0.0, 2)
-    if outline is None or not np.isfinite(shapely.get_coordinates(outline)).all():
+    outline = opened.facts.outline if grid.model is None else grid.footprint(0.0, 1)
+    if outline is None:
         return None
+    outline = outline.convex_hull  # valid, whatever the corners are
     if near is None:
         return outline
     turns = round((near.centroid.x - outline.centroid.x) / 360)

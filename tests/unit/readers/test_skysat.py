@@ -317,6 +317,16 @@ def test_a_damaged_geometry_is_said(tmp_path):
     assert burst.grids[0].model is not None
 
 
+def test_a_geometry_that_leads_nowhere_is_said(tmp_path):
+    collect = make_collect(tmp_path, 2, geometry="text")
+    path = tmp_path / f"{collect.names[0]}_RPC.txt"
+    text = path.read_text().replace("LINE_DEN_COEFF_1: 1.0", "LINE_DEN_COEFF_1: 1e300")
+    path.write_text(text)
+    with pytest.warns(GeometryWarning, match="leads nowhere on the Earth; the frame goes without"):
+        burst = read_burst(tmp_path, frames=2)
+    assert burst.grids[1].model is None
+
+
 def test_stacks_without_geometry(tmp_path):
     frames = np.random.default_rng(0).integers(0, 4000, (5, *SHAPE)).astype(np.uint16)
     np.save(tmp_path / "stack.npy", frames)
