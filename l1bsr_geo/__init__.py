@@ -16,13 +16,13 @@ _HOMES = {
     "Window": "geometry.grid",
     "map_tiles": "tiling.execute",
     "orthorectify": "georef.orthorectify",
-    "orthorectify_bands": "pipelines",
+    "orthorectify_bands": "pipelines.bands",
     "read_detector_crop": "readers.sentinel2_l1b",
     "read_detector_overlap": "readers.sentinel2_l1b",
     "read_instrument_model": "readers.sentinel2_instrument",
     "read_raster": "readers.geotiff",
     "register_bands": "registration.bands",
-    "super_resolve": "pipelines",
+    "super_resolve": "pipelines.super_resolution",
     "write_cog": "georef.cog",
 }
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from l1bsr_geo.georef.orthorectify import orthorectify
     from l1bsr_geo.images import GeoImage
     from l1bsr_geo.models.registry import Model
-    from l1bsr_geo.pipelines import orthorectify_bands, super_resolve
+    from l1bsr_geo.pipelines.bands import orthorectify_bands
+    from l1bsr_geo.pipelines.super_resolution import super_resolve
     from l1bsr_geo.readers.geotiff import read_raster
     from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
     from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop, read_detector_overlap

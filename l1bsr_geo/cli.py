@@ -231,7 +231,7 @@ def sr(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Super-resolve: twice the resolution, bands aligned, georeferenced."""
-    from l1bsr_geo.pipelines import super_resolve
+    from l1bsr_geo.pipelines.super_resolution import super_resolve
 
     _run(
         super_resolve,
@@ -268,9 +268,9 @@ def register(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Align the bands to B03 at the input's resolution."""
-    from l1bsr_geo import pipelines
+    from l1bsr_geo.pipelines.bands import register as register_bands
 
-    _run(pipelines.register, "registering", source, output, **_job(locals()), tile=tile)
+    _run(register_bands, "registering", source, output, **_job(locals()), tile=tile)
 
 
 @app.command()
@@ -292,7 +292,7 @@ def ortho(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Resample every band onto a map by its own geometry, without matching or restoring."""
-    from l1bsr_geo.pipelines import orthorectify_bands
+    from l1bsr_geo.pipelines.bands import orthorectify_bands
 
     _run(orthorectify_bands, "orthorectifying", source, output, **_job(locals()))
 
@@ -312,7 +312,7 @@ def geolocate(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write location grids (GEO_DATA) that GDAL >= 3.12 and Sen2VM users read."""
-    from l1bsr_geo.pipelines import write_location_grids
+    from l1bsr_geo.pipelines.location_grids import write_location_grids
 
     with _progress("locating") as progress:
         written = write_location_grids(
@@ -337,7 +337,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the landscape.")] = 0,
 ) -> None:
     """Make a product, super-resolve it, and leave a COG and a before/after picture."""
-    from l1bsr_geo.pipelines import run_demo
+    from l1bsr_geo.pipelines.demo import run_demo
 
     with _progress("super-resolving") as progress:
         result = run_demo(folder, seed=seed, progress=progress)
@@ -395,7 +395,7 @@ def import_model(
 
 def _job(arguments: dict[str, Any]) -> dict[str, Any]:
     """Command-line values of the options that every pipeline shares, as `Job` takes them."""
-    from l1bsr_geo.pipelines import read_aoi
+    from l1bsr_geo.pipelines.job import read_aoi
 
     plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height", "overwrite")
     job = {name: arguments[name] for name in plain}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from l1bsr_geo.pipelines import register, super_resolve
+from l1bsr_geo.pipelines.bands import register
+from l1bsr_geo.pipelines.super_resolution import super_resolve
 
 BLOCK = 88  # [px of the input]
 BANDS = ("B02", "B03", "B04", "B08")

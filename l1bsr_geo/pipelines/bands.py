@@ -1,0 +1,208 @@
+"""Sentinel-2 detectors, and rasters of their bands."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from l1bsr_geo.geometry.affine import AffineModel
+from l1bsr_geo.geometry.elevation import AnyElevation
+from l1bsr_geo.georef.cog import check_destination
+from l1bsr_geo.georef.orthorectify import orthorectify
+from l1bsr_geo.images import BandScene, BandStack, DetectorCrop, FlowField, GeoImage
+from l1bsr_geo.models.classical import Geometric
+from l1bsr_geo.models.registry import Model
+from l1bsr_geo.pipelines.job import Job, PathLike, Progress
+from l1bsr_geo.pipelines.stages import (
+    draw_on_map,
+    find_window,
+    read_terrain,
+    say,
+    write_result,
+)
+from l1bsr_geo.readers.inputs import read_input
+from l1bsr_geo.registration.bands import geometric_flow, register_bands
+from l1bsr_geo.tiling.execute import map_tiles
+from l1bsr_geo.tiling.plan import TilePlan
+
+log = logging.getLogger(__name__)
+
+_MARGIN = 64  # [px] of context around an area: motion between bands, kernels, matching
+
+
+def restore_bands(job: Job, model: Model, tile: int | None, progress: Progress | None) -> Path:
+    """From bands of one acquisition to one image, aligned to the reference band.
+
+    Args:
+        job: what is read and written.
+        model: what restores.
+        tile: largest core of a tile [px].
+        progress: called with blocks done and blocks in all.
+    """
+    stack = _read_stack(job, job.bands or model.spec.bands)
+    terrain = read_terrain(job, stack.grids[stack.reference])
+    stack = _crop_to_area(job, stack, terrain)
+    scene, facts = _align(stack, model, terrain)
+    plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
+    image = map_tiles(model, scene, plan, dtype=job.dtype)
+    image = draw_on_map(job, image, terrain, _gsd(stack, model.spec.scale))
+    facts |= {
+        "model": model.spec.name,
+        "model_source": model.spec.source,
+        "weights_sha256": model.weights_sha256 or "none",
+        "scale": str(model.spec.scale),
+        "tile_size": str(plan.size),
+        "tile_halo": str(plan.halo),
+    }
+    return _write(job, stack, image, terrain, facts, progress)
+
+
+def register(
+    source: PathLike,
+    output: PathLike,
+    *,
+    tile: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Path:
+    """Align all bands to the reference band at the input's resolution, into a COG.
+
+    Args:
+        source: product or raster, as in `Job`.
+        output: GeoTIFF to write.
+        tile: largest core of a tile [px].
+        progress: called with blocks done and blocks in all.
+        **options: what `Job` lists.
+
+    Returns:
+        The path written.
+
+    Raises:
+        L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
+    """
+    job = Job(source=source, output=output, **options)
+    check_destination(Path(output), [source], overwrite=job.overwrite)
+    return restore_bands(job, Model.from_restorer(Geometric(scale=1), device="cpu"), tile, progress)
+
+
+def orthorectify_bands(
+    source: PathLike, output: PathLike, *, progress: Progress | None = None, **options: Any
+) -> Path:
+    """Resample every band onto a map by its own geometry, unmatched and unrestored, into a COG.
+
+    Args:
+        source: product or raster, as in `Job`.
+        output: GeoTIFF to write.
+        progress: called with blocks done and blocks in all.
+        **options: what `Job` lists.
+
+    Returns:
+        The path written.
+
+    Raises:
+        L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
+    """
+    job = Job(source=source, output=output, **options)
+    check_destination(Path(output), [source], overwrite=job.overwrite)
+    stack = _read_stack(job, job.bands)
+    terrain = read_terrain(job, stack.grids[stack.reference])
+    stack = _crop_to_area(job, stack, terrain)
+    plain = Model.from_restorer(Geometric(scale=1), device="cpu")  # no motion: pixels as they are
+    bands = {b: map_tiles(plain, BandScene(stack.only(b)), dtype=job.dtype) for b in stack.bands}
+    first = draw_on_map(job, bands[stack.reference], terrain, _gsd(stack, 1))
+    maps = [
+        first
+        if band == stack.reference
+        else orthorectify(image, onto=first.grid, aoi=job.aoi, elevation=terrain)
+        for band, image in bands.items()
+    ]
+    valid = np.logical_and.reduce([m.valid for m in maps if m.valid is not None])
+    image = GeoImage(xr.concat([m.pixels for m in maps], "band"), first.grid, valid)
+    return _write(job, stack, image, terrain, {"model": "none"}, progress)
+
+
+def _read_stack(job: Job, bands: Sequence[str] | None) -> BandStack:
+    stack = read_input(
+        job.source,
+        sensor=job.sensor,
+        detector=job.detector,
+        bands=bands,
+        geometry=job.geometry,
+        gipp=job.gipp,
+    )
+    log.info("read %s: %s, %d x %d px", job.source, ", ".join(stack.bands), *stack.shape)
+    return stack
+
+
+def _crop_to_area(job: Job, stack: BandStack, terrain: AnyElevation) -> BandStack:
+    """No more of the stack than the area of interest needs."""
+    window = find_window(job, stack.grids[stack.reference], terrain, _MARGIN)
+    return stack if job.area is None else stack.crop(window)
+
+
+def _align(
+    stack: BandStack, model: Model, terrain: AnyElevation
+) -> tuple[BandScene, dict[str, str]]:
+    """The scene as the model takes it: with flow, or with whole-pixel shifts taken out."""
+    located = all(grid.model is not None for grid in stack.grids.values())
+    on_map = all(isinstance(grid.model, AffineModel) for grid in stack.grids.values())
+    prior = geometric_flow(stack, elevation=terrain) if located and not on_map else None
+    if model.spec.flow:
+        # bands on one map are registered already, to a fraction of a pixel or so
+        flow = register_bands(stack, prior=prior, search=2 if on_map else None)
+        how = "images" if prior is None else "instrument geometry, refined by images"
+        return BandScene(stack, flow), {"band_registration": how} | _say_flow(stack, flow)
+    if prior is None:
+        return BandScene(stack), {"band_registration": "none"}
+    middle = np.median(prior.nodes, axis=(-2, -1)).round().astype(int)
+    shifts = {b: (int(dx), int(dy)) for b, (dx, dy) in zip(stack.bands, middle, strict=True)}
+    text = json.dumps({b: s for b, s in shifts.items() if b != stack.reference})
+    return BandScene(stack.shift(shifts)), {
+        "band_registration": f"whole pixels from instrument geometry {text}"
+    }
+
+
+def _say_flow(stack: BandStack, flow: FlowField) -> dict[str, str]:
+    median = np.median(flow.nodes, axis=(-2, -1))
+    shifts = {b: [round(float(v), 3) for v in m] for b, m in zip(stack.bands, median, strict=True)}
+    return {"band_flow_median_px": json.dumps(shifts)}
+
+
+def _gsd(stack: BandStack, scale: int) -> float | None:
+    """Nominal pixel size of the result [m]."""
+    nominal = stack.attrs.get("resolution", {}).get(stack.reference)
+    return nominal / scale if nominal else None
+
+
+def _write(
+    job: Job,
+    stack: BandStack,
+    image: GeoImage,
+    terrain: AnyElevation,
+    facts: dict[str, str],
+    progress: Progress | None,
+) -> Path:
+    pixels = image.pixels.assign_attrs(_describe(stack))
+    known = ("product", "platform", "datastrip", "processing_baseline", "time", "geometry")
+    facts = {"reference_band": stack.reference} | say(stack.attrs, *known) | facts
+    if isinstance(stack, DetectorCrop):
+        facts |= {"detector": f"{stack.detector:02d}", "first_line": str(stack.first_line)}
+    return write_result(job, replace(image, pixels=pixels), terrain, facts, progress)
+
+
+def _describe(stack: BandStack) -> dict[str, Any]:
+    """What the values mean: radiance from the gains of an L1B product, else what the file said."""
+    told = ("wavelengths", "scale_factor", "add_offset", "units")
+    attrs = {name: stack.attrs[name] for name in told if name in stack.attrs}
+    gains = stack.attrs.get("physical_gains", {})
+    if all(b in gains for b in stack.bands):
+        # L = (DN + RADIO_ADD_OFFSET) / PHYSICAL_GAINS
+        attrs["scale_factor"] = {b: 1 / gains[b] for b in stack.bands}
+        attrs["add_offset"] = {b: stack.add_offset.get(b, 0.0) / gains[b] for b in stack.bands}
+        attrs["units"] = "W m-2 sr-1 um-1"
+    return attrs

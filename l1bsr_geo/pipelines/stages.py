@@ -1,0 +1,148 @@
+"""Steps that pipelines share: the area, the ground, the map, the file."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+import l1bsr_geo
+from l1bsr_geo.errors import BadOptionError, GeometryWarning
+from l1bsr_geo.geometry.affine import AffineModel
+from l1bsr_geo.geometry.elevation import AnyElevation, ConstantElevation
+from l1bsr_geo.geometry.grid import GeoGrid, Window
+from l1bsr_geo.geometry.location_grid import METRES_PER_DEGREE
+from l1bsr_geo.georef.cog import write_cog
+from l1bsr_geo.georef.orthorectify import orthorectify
+from l1bsr_geo.images import GeoImage
+from l1bsr_geo.pipelines.job import Job, Progress
+from l1bsr_geo.readers.dem import read_elevation
+
+log = logging.getLogger(__name__)
+
+
+def read_terrain(job: Job, grid: GeoGrid) -> AnyElevation:
+    """The ground's height; a warning with the price where it is assumed."""
+    if grid.model is None or isinstance(grid.model, AffineModel):
+        if job.dem is not None:
+            log.info("the DEM is not used: the input is on a map already, or has no geometry")
+        return ConstantElevation(job.height)
+    if job.dem is None:
+        _warn_of_height(job, grid)
+        return ConstantElevation(job.height)
+    outline = shapely.union_all([grid.footprint(h) for h in (0.0, 9000.0)])
+    if job.area is not None:
+        outline = shapely.intersection(outline, shapely.envelope(job.area).buffer(0.05))
+        if outline.is_empty:
+            _refuse_area(job.area, grid)
+    return read_elevation(job.dem, outline.bounds, geoid=job.geoid)
+
+
+def find_window(job: Job, grid: GeoGrid, terrain: AnyElevation, margin: int) -> Window:
+    """The window that the area of interest needs; the whole grid without one.
+
+    Args:
+        job: may name an area.
+        grid: of the pixels.
+        terrain: the ground.
+        margin: context around the area [px]; none on a map, where nothing is resampled.
+
+    Raises:
+        BadOptionError: the area does not touch the image.
+    """
+    if job.area is None:
+        return grid.window
+    outline = shapely.segmentize(shapely.envelope(job.area), 0.002)
+    lon, lat = shapely.get_coordinates(outline).T
+    x, y = grid.project(lon, lat, terrain.height(lon, lat))
+    left, top = int(np.floor(x.min())), int(np.floor(y.min()))
+    size = int(np.ceil(x.max())) - left, int(np.ceil(y.max())) - top
+    grown = Window(left, top, *size).grow(0 if isinstance(grid.model, AffineModel) else margin)
+    window = grown.intersect(grid.window)
+    if not (window.width and window.height):
+        _refuse_area(job.area, grid)
+    return window
+
+
+def draw_on_map(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | None) -> GeoImage:
+    """On a map grid, unless the job or the image's lack of geometry says otherwise.
+
+    An image that is on a map stays there unless another grid is asked for.
+
+    Args:
+        job: may ask for a CRS and a resolution.
+        image: in any geometry.
+        terrain: the ground.
+        gsd: nominal pixel size [m] of the image, where there is one.
+    """
+    on_map = isinstance(image.grid.model, AffineModel)
+    if not job.ortho or image.grid.model is None:
+        return image
+    if on_map and job.crs is None and job.resolution is None:
+        return image
+    if gsd:
+        image = replace(image, pixels=image.pixels.assign_attrs(gsd=gsd))
+    return orthorectify(
+        image, crs=job.crs, resolution=job.resolution, aoi=job.aoi, elevation=terrain
+    )
+
+
+def write_result(
+    job: Job,
+    image: GeoImage,
+    terrain: AnyElevation,
+    facts: Mapping[str, str],
+    progress: Progress | None,
+) -> Path:
+    """The file, with its provenance."""
+    height = f"constant {terrain.h:g} m" if isinstance(terrain, ConstantElevation) else None
+    tags = {
+        "software": f"l1bsr_geo {l1bsr_geo.__version__}",
+        "processed": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": Path(job.source).name,
+        "terrain": height or Path(job.dem or "").name,
+    }
+    return write_cog(
+        image,
+        job.output,
+        tags=tags | dict(facts),
+        sources=[job.source],
+        overwrite=job.overwrite,
+        elevation=terrain,
+        progress=progress,
+    )
+
+
+def say(attrs: Mapping[str, Any], *names: str) -> dict[str, str]:
+    """Those of the named attributes that there are, as tags."""
+    return {name: str(attrs[name]) for name in names if attrs.get(name)}
+
+
+def _warn_of_height(job: Job, grid: GeoGrid) -> None:
+    height, width = grid.shape
+    x = np.array([0.5, width / 2, width - 0.5])
+    low, high = (grid.localize(x, height / 2, job.height + dh) for dh in (0.0, 100.0))
+    east = (high[0] - low[0]) * np.cos(np.radians(low[1]))
+    metres = np.hypot(east, high[1] - low[1]) * METRES_PER_DEGREE
+    if metres.max() < 0.01:
+        return  # a location grid that holds the terrain
+    warnings.warn(
+        f"no DEM: the ground is taken to be at {job.height:g} m above the ellipsoid; every 100 m "
+        f"of error move the result by {metres.min():.1f} to {metres.max():.1f} m; give --dem "
+        "(and --geoid), or --height",
+        GeometryWarning,
+        stacklevel=4,
+    )
+
+
+def _refuse_area(area: shapely.Geometry, grid: GeoGrid) -> None:
+    here, there = (", ".join(f"{v:.4f}" for v in g.bounds) for g in (area, grid.footprint()))
+    raise BadOptionError(
+        f"the area of interest ({here}) does not touch the image ({there}; west, south, east, "
+        "north in degrees); give an area inside it"
+    )
