@@ -3,7 +3,7 @@
 Restoring is one shape: views (B, T, C, H, W) in, one image (B, C, sH, sW) out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -28,6 +28,7 @@ class ModelSpec:
             together, beyond which it is finite; checked against an impulse probe.
         gain: DN per unit of the restorer's input (it sees DN / gain and returns result / gain).
         flow: whether it takes the motion of every view to the reference.
+        exposures: whether it takes the exposure of every frame.
         multiple: height and width of the input must be multiples of this.
         scene_statistics: whether it pools over the whole image (channel attention), so that tiles
             agree only when the pooled statistics are taken once per scene.
@@ -42,6 +43,7 @@ class ModelSpec:
     halo: int = 0
     gain: float = 1.0
     flow: bool = False
+    exposures: bool = False
     multiple: int = 1
     scene_statistics: bool = False
     source: str = ""
@@ -66,6 +68,58 @@ class Restorer(Protocol):
 
         Returns:
             (B, C, scale * H, scale * W) [DN / spec.gain].
+        """
+        ...
+
+
+@runtime_checkable
+class BurstRestorer(Restorer, Protocol):
+    """A restorer of frames of different exposures (``spec.exposures``)."""
+
+    def __call__(
+        self,
+        views: torch.Tensor,
+        flow: torch.Tensor | None = None,
+        *,
+        exposures: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Restore.
+
+        Args:
+            views: (B, T, C, H, W) [DN / spec.gain], as exposed; the first frame is the reference,
+                the others are NaN where they have no data.
+            flow: (B, T, C, 2, H, W) [px].
+            exposures: (B, T) in any unit; None where they are alike.
+
+        Returns:
+            (B, C, scale * H, scale * W) [DN / spec.gain at the exposure of the first frame].
+        """
+        ...
+
+
+@runtime_checkable
+class EncodingRestorer(BurstRestorer, Protocol):
+    """A restorer whose work on a frame serves every reference."""
+
+    def restore_references(
+        self,
+        views: torch.Tensor,
+        flow: torch.Tensor | None,
+        references: Sequence[int],
+        *,
+        exposures: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Restore several frames of a burst, each with the help of all.
+
+        Args:
+            views: as for a call.
+            flow: as for a call: against the first frame.
+            references: which frames to restore.
+            exposures: as for a call.
+
+        Returns:
+            (R, B, C, scale * H, scale * W) [DN / spec.gain at the exposure of the first frame], on
+            the zoomed grid of each reference.
         """
         ...
 

@@ -20,6 +20,9 @@ from l1bsr_geo.errors import MissingInputError, WeightsError
 State = Mapping[str, Tensor]
 """Parameter name to tensor."""
 
+Shapes = Mapping[str, torch.Size]
+"""Parameter name to shape, in the network's order."""
+
 _WHERE = ("state_dict", "model_state_dict", "model", "net", "network", "params", "params_ema")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _CHUNK = 1 << 20
@@ -34,14 +37,14 @@ class PublishedWeights:
         commit: the commit that is pinned.
         path: the file in it.
         git_blob: what git calls the file's content (``hash_git_blob``).
-        licence: SPDX name of the licence they come under.
+        licence: SPDX name of the licence they come under; None where they state none.
     """
 
     repository: str
     commit: str
     path: str
     git_blob: str
-    licence: str
+    licence: str | None
 
     @property
     def page(self) -> str:
@@ -60,8 +63,13 @@ def find_cached(name: str, cache: str | Path | None = None) -> Path:
     return Path(folder).expanduser() / f"{name}.safetensors"
 
 
-def find_weights(name: str, given: str | Path | None, licence: str) -> Path:
+def find_weights(name: str, given: str | Path | None, published: PublishedWeights | None) -> Path:
     """The weights file of a model: the one given, or the cached one.
+
+    Args:
+        name: of the model.
+        given: a file; the cached one where None.
+        published: what can be fetched, if anything.
 
     Raises:
         MissingInputError: it is not there; says how to get it.
@@ -71,18 +79,31 @@ def find_weights(name: str, given: str | Path | None, licence: str) -> Path:
         return path
     if given is not None:
         raise MissingInputError(f"{given}: there is no such weights file for {name}")
+    if published is None:
+        raise MissingInputError(
+            f"{name} needs trained weights, none are published, and {path} is not there; train it "
+            "(the network is a torch module: l1bsr_geo.models.registry.MODELS[name].build()) and "
+            f"give the file with --weights, or keep it with `l1bsr-geo models import FILE --name "
+            f"{name}`"
+        )
+    licence = published.licence or "no licence stated"
     raise MissingInputError(
         f"{name} needs trained weights, and {path} is not there; get the authors' own ({licence}) "
         f"with `l1bsr-geo models fetch {name}`, or give a file with --weights"
     )
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, expected: Shapes | None = None) -> dict[str, Tensor]:
     """Parameters of a safetensors file, or of a torch file as authors publish them.
 
     Torch files are read with ``weights_only=True``: a pickle that would run code is refused. Their
     parameters may lie beside other things (epoch, optimizer) and under a common prefix
-    (``module.``).
+    (``module.``). Those of a network of several parts may lie part by part, under any names: a part
+    is known by the names and shapes of its parameters.
+
+    Args:
+        path: the file.
+        expected: parameter name to shape of the network, whose parts are looked for.
 
     Returns:
         Parameter name to tensor on the CPU; floating-point ones in float32.
@@ -93,11 +114,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: there is no such weights file")
-    state = _read_torch(path) if _is_pickle(path) else _read_safetensors(path)
+    state = _read_torch(path, expected) if _is_pickle(path) else _read_safetensors(path)
     return {name: v.float() if v.is_floating_point() else v for name, v in state.items()}
 
 
-def check_fits(state: State, expected: Mapping[str, torch.Size], what: str) -> None:
+def check_fits(state: State, expected: Shapes, what: str) -> None:
     """Refuse parameters that are not exactly a network's.
 
     Args:
@@ -125,12 +146,12 @@ def check_fits(state: State, expected: Mapping[str, torch.Size], what: str) -> N
             )
 
 
-def read_provenance(path: Path, published: PublishedWeights) -> dict[str, str]:
+def read_provenance(path: Path, published: PublishedWeights | None) -> dict[str, str]:
     """What a weights file is known to be: ours say it themselves, a published one by its content.
 
     Args:
         path: the file.
-        published: what the model's authors published.
+        published: what the model's authors published, if anything.
 
     Returns:
         ``licence``, ``repository``, ``commit``, ``path`` and others; empty for a file that says
@@ -140,8 +161,9 @@ def read_provenance(path: Path, published: PublishedWeights) -> dict[str, str]:
         WeightsError: one of ours that is not what the sidecar beside it says.
     """
     if _is_pickle(path):
-        blob = hash_git_blob(path)
-        return {**asdict(published)} if blob == published.git_blob else {}
+        if published is None or hash_git_blob(path) != published.git_blob:
+            return {}
+        return {name: value for name, value in asdict(published).items() if value is not None}
     sidecar = path.with_suffix(".json")
     if sidecar.is_file() and json.loads(sidecar.read_text()).get("sha256") != hash_file(path):
         raise WeightsError(
@@ -197,7 +219,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path, expected: Shapes | None) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -208,13 +230,64 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle breaks its reader in any way
         reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise WeightsError(f"{path}: not a torch checkpoint, or a damaged one: {reason}") from error
-    state = _find_state(loaded)
-    if state is None:
+    whole = None if expected is None else _join_parts(_find_parts(loaded), expected)
+    state = whole or _find_state(loaded) or _find_named_parts(loaded)
+    if not state:
         raise WeightsError(
             f"{path}: a torch file without parameters: neither a dictionary of tensors nor one "
             f"under {', '.join(_WHERE)}"
         )
-    return _without_prefix(state)
+    return _without_aliases(_without_prefix(state))
+
+
+def _find_parts(loaded: object) -> list[dict[str, Tensor]]:
+    """Every dictionary of tensors, at any depth; an optimizer's has numbers for names."""
+    if not isinstance(loaded, Mapping):
+        return []
+    if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
+        if not all(isinstance(name, str) for name in loaded):
+            return []
+        return [_without_aliases(_without_prefix(dict(loaded)))]
+    return [part for value in loaded.values() for part in _find_parts(value)]
+
+
+def _find_named_parts(loaded: object) -> dict[str, Tensor]:
+    """The parameters of parts that lie side by side, each with the name of its part."""
+    named = loaded if isinstance(loaded, Mapping) else {}
+    return {
+        f"{key}.{name}": value
+        for key, part in named.items()
+        for found in _find_parts(part)[:1]
+        if isinstance(part, Mapping) and len(found) == len(part)
+        for name, value in found.items()
+    }
+
+
+def _join_parts(parts: list[dict[str, Tensor]], expected: Shapes) -> dict[str, Tensor] | None:
+    """The network's parameters from those of its direct parts; None where one is not there."""
+    joined: dict[str, Tensor] = {}
+    for prefix in dict.fromkeys(name.partition(".")[0] + "." for name in expected):
+        wanted = {
+            name.removeprefix(prefix): shape
+            for name, shape in expected.items()
+            if name.startswith(prefix)
+        }
+        fitting = (p for p in parts if {name: v.shape for name, v in p.items()} == wanted)
+        part = next(fitting, None)
+        if part is None:
+            return None
+        joined |= {prefix + name: value for name, value in part.items()}
+    return joined
+
+
+def _without_aliases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """FNet as published holds every level twice, by name and in a sequence, which is what runs."""
+    levels = [f"conv{kind}{i}." for kind in ("Pool", "Binl") for i in (1, 2, 3)]
+    renamed = dict(state)
+    for i, level in enumerate(levels):
+        for name in [n for n in state if n.startswith(f"seq.{i}.")]:
+            renamed[level + name.removeprefix(f"seq.{i}.")] = renamed.pop(name)
+    return renamed
 
 
 def _find_state(loaded: object) -> dict[str, Tensor] | None:

@@ -7,34 +7,40 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from l1bsr_geo.errors import L1bsrGeoWarning
+from l1bsr_geo.geometry.model import Aligned
 from l1bsr_geo.models.base import ModelSpec
+from l1bsr_geo.models.burst import MOST_FRAMES
 from l1bsr_geo.ops.sampling import SPLINE_REACH, pixel_centres, upsample, upsample_flow
 from l1bsr_geo.ops.warp import sample
 
 
 @dataclass(frozen=True)
 class Bicubic:
-    """Every band enlarged on its own, where it stands; motion between bands stays.
+    """Every band of the first frame enlarged on its own; motion between bands stays.
 
     Attributes:
         scale: fine pixels to a pixel, per axis; 1 gives the input back.
+        aligned: which fine pixel sits where.
     """
 
     scale: int = 2
+    aligned: Aligned = "corner"
 
     @property
     def spec(self) -> ModelSpec:
         """What it takes and gives."""
         return ModelSpec(
             name="bicubic",
+            frames=(1, MOST_FRAMES),
             scale=self.scale,
+            aligned=self.aligned,
             halo=2,
             source="Keys, Cubic convolution interpolation, IEEE TASSP 1981",
         )
 
     def __call__(self, views: Tensor, flow: Tensor | None = None) -> Tensor:
-        """Restore: (B, 1, C, H, W) to (B, C, scale * H, scale * W); the flow is not used."""
-        return upsample(views[:, 0], self.scale)
+        """Restore: (B, T, C, H, W) to (B, C, scale * H, scale * W); the flow is not used."""
+        return upsample(views[:, 0], self.scale, self.aligned)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ the widest of the lattice's places; with a halo of 128 px, tiles of a real crop 
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.flownet import FlowNet
@@ -27,25 +26,10 @@ SPEC = ModelSpec(
 
 
 class CSR(FlowNet):
-    """The flow between two bands of any size; parameter names as in the published weights."""
+    """The flow between two contrast-normalised bands; parameter names as published."""
 
     def __init__(self) -> None:
         super().__init__((32, 64, 128, 256), (256, 256, 128, 64), reach=10.0)
-
-    def forward(self, pair: Tensor) -> Tensor:
-        """The flow of contrast-normalised pairs.
-
-        Args:
-            pair: (B, 2, H, W): reference band, moving band.
-
-        Returns:
-            (B, 2, H, W) [px], (dx, dy): reference pixel p reads the moving band at p + flow(p).
-        """
-        height, width = pair.shape[-2:]
-        # two lattice cells at least: reflection at the deepest level needs two pixels
-        below, right = (max(2 * self.multiple - n, -n % self.multiple) for n in (height, width))
-        flow = super().forward(functional.pad(pair, (0, right, 0, below), mode="replicate"))
-        return flow[..., :height, :width]
 
 
 class BandRegistration(nn.Module):

@@ -40,13 +40,16 @@ class FlowNet(nn.Module):
         """The flow of the second image to the first.
 
         Args:
-            pair: (B, 2, H, W): the reference, then the moving image; H and W are multiples of
-                ``multiple`` and at least twice that (the reflected border needs two pixels).
+            pair: (B, 2, H, W): the reference, then the moving image; inside, its edge is repeated
+                to two cells of the pooling lattice at least (the deepest reflected border needs two
+                pixels), and to whole cells.
 
         Returns:
             (B, 2, H, W) [px], (dx, dy): reference pixel p reads the moving image at p + flow(p).
         """
-        x = pair
+        height, width = pair.shape[-2:]
+        below, right = (max(2 * self.multiple - n, -n % self.multiple) for n in (height, width))
+        x = functional.pad(pair, (0, right, 0, below), mode="replicate")
         for kind, name in self._levels:
             x = getattr(self, name)(x)
             if kind == "convPool":
@@ -56,7 +59,8 @@ class FlowNet(nn.Module):
                     x, scale_factor=2.0, mode="bilinear", align_corners=False
                 )
         x = functional.leaky_relu(self.conv1(x), 0.2)
-        return torch.tanh(self.conv2(x)) * self.reach
+        flow = torch.tanh(self.conv2(x)) * self.reach
+        return flow[..., :height, :width]
 
 
 class _Level(nn.Module):

@@ -12,15 +12,15 @@ from l1bsr_geo import __version__
 from l1bsr_geo.errors import BadOptionError, WeightsError
 from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
-    State,
     check_fits,
     find_cached,
     hash_file,
+    hash_git_blob,
     read_checkpoint,
     read_provenance,
 )
 from l1bsr_geo.models.download import Progress, download
-from l1bsr_geo.models.registry import MODELS, find_entry
+from l1bsr_geo.models.entries import MODELS, find_entry
 
 SERVER = "https://raw.githubusercontent.com"
 """Where published weights are fetched; ``$L1BSR_GEO_WEIGHTS_URL`` names a mirror of it."""
@@ -50,9 +50,11 @@ def fetch(
         BadOptionError: nothing is published under the name, or the licence is not accepted.
         WeightsError: it cannot be reached, or is not what was pinned.
     """
-    weights = find_entry(name).weights
+    entry = find_entry(name)
+    weights = entry.weights
     if weights is None:
-        raise BadOptionError(f"{name} is not trained: there are no weights to fetch")
+        why = "no weights are published" if entry.trainable else "is not trained"
+        raise BadOptionError(f"{name}: {why}, there is nothing to fetch")
     accepted = accept_licence(notice(name, weights)) if callable(accept_licence) else accept_licence
     if not accepted:
         raise BadOptionError(
@@ -91,19 +93,25 @@ def import_weights(
         WeightsError: the file holds no weights, or another network's.
     """
     path = Path(path)
-    name = name or recognise(read_checkpoint(path), path)
-    if find_entry(name).weights is None:
+    name = name or recognise(path)
+    if not find_entry(name).takes_weights:
         raise BadOptionError(f"{name} is not trained: it takes no weights")
     target = find_cached(name, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
     return _convert(path, name, target, source=path.name)
 
 
-def recognise(state: State, path: Path) -> str:
-    """The model whose network has exactly these parameters."""
-    trained = {name: entry.shapes() for name, entry in MODELS.items() if entry.weights}
+def recognise(path: Path) -> str:
+    """The model that a file holds: by its published content, or else by its parameters."""
+    trained = {name: entry.shapes() for name, entry in MODELS.items() if entry.takes_weights}
+    state = read_checkpoint(path)
+    blob = hash_git_blob(path)
+    for name in trained:
+        published = MODELS[name].weights
+        if published is not None and published.git_blob == blob:
+            return name
     for name, shapes in trained.items():
-        if {k: v.shape for k, v in state.items()} == shapes:
+        if {k: v.shape for k, v in read_checkpoint(path, shapes).items()} == shapes:
             return name
     # the one with most names in common, so that the message says what is wrong with it
     nearest = max(trained, key=lambda name: len(trained[name].keys() & state.keys()))
@@ -118,17 +126,23 @@ def recognise(state: State, path: Path) -> str:
 
 def notice(name: str, weights: PublishedWeights) -> str:
     """What a user is shown before weights are fetched."""
+    whose = f"The trained weights of {name} are the work of {weights.repository}"
+    if weights.licence is None:
+        return (
+            f"{whose}, which states no licence ({weights.page}): nobody is given any right beyond "
+            "looking at them there, so ask the authors before any use that needs one; l1bsr_geo "
+            "itself does not contain them."
+        )
     return (
-        f"The trained weights of {name} are the work of {weights.repository} and come under "
-        f"{weights.licence} (its text: {weights.page}); l1bsr_geo itself does not contain them."
+        f"{whose} and come under {weights.licence} (its text: {weights.page}); l1bsr_geo itself "
+        "does not contain them."
     )
 
 
 def _convert(path: Path, name: str, target: Path, source: str) -> Path:
     """Check a checkpoint and write it as safetensors with its sidecar; both, or neither."""
     entry = find_entry(name)
-    assert entry.weights is not None
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, entry.shapes())
     check_fits(state, entry.shapes(), f"{path} as weights of {name}")
     facts = {"model": name, "source": source, "converted_by": f"l1bsr_geo {__version__}"}
     facts |= read_provenance(path, entry.weights)

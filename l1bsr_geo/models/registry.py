@@ -1,10 +1,9 @@
-"""The models by name, and Model: one of them as the rest of the package runs it."""
+"""Model: one of the models as the rest of the package runs it."""
 
 import copy
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
@@ -14,92 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, WeightsError
-from l1bsr_geo.models import csr, l1bsr
-from l1bsr_geo.models.base import ModelSpec, Restorer, SceneRestorer, Statistics
+from l1bsr_geo.models.base import (
+    BurstRestorer,
+    EncodingRestorer,
+    ModelSpec,
+    Restorer,
+    SceneRestorer,
+    Statistics,
+)
 from l1bsr_geo.models.checkpoint import (
-    PublishedWeights,
     check_fits,
     find_weights,
     hash_file,
     read_checkpoint,
     read_provenance,
 )
-from l1bsr_geo.models.classical import Bicubic, Geometric
+from l1bsr_geo.models.entries import MODELS, find_entry
 from l1bsr_geo.models.receptive_field import probe_halo
+
+__all__ = ["MODELS", "Model", "find_entry"]
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 Pixels: TypeAlias = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model.
-
-    Attributes:
-        spec: what the rest of the package must know.
-        build: makes it, untrained.
-        weights: the published ones; None where nothing is trained.
-        network: the submodule of the restorer whose parameters have the published names.
-    """
-
-    spec: ModelSpec
-    build: Callable[[], Restorer]
-    weights: PublishedWeights | None = None
-    network: str = ""
-
-    def shapes(self) -> dict[str, torch.Size]:
-        """The network's parameters, name to shape; costs no memory."""
-        with torch.device("meta"):
-            network = self.trained_part(self.build())
-        return {name: v.shape for name, v in network.state_dict().items()}
-
-    def trained_part(self, restorer: Restorer) -> nn.Module:
-        """The module that the weights are loaded into."""
-        return cast("nn.Module", restorer).get_submodule(self.network)
-
-
-def _published_l1bsr(path: str, git_blob: str) -> PublishedWeights:
-    return PublishedWeights(
-        repository="centreborelli/L1BSR",
-        commit="296a8e8d29ecfe044fe0698cc1726450ab617e44",
-        path=path,
-        git_blob=git_blob,
-        licence="GPL-3.0",
-    )
-
-
-MODELS: dict[str, Entry] = {
-    "geometric": Entry(Geometric().spec, Geometric),
-    "bicubic": Entry(Bicubic().spec, Bicubic),
-    "l1bsr": Entry(
-        l1bsr.SPEC,
-        l1bsr.REC,
-        _published_l1bsr(
-            "trained_models/REC_Real_L1B.pt", "55a5e01bb70fd7e34a29d09494013c6a79c7770b"
-        ),
-    ),
-    "csr": Entry(
-        csr.SPEC,
-        csr.BandRegistration,
-        _published_l1bsr(
-            "trained_models/CSR_Real_L1B.pth.tar", "17edadc1a1327e47f6f3e87ef84ebfa66c580463"
-        ),
-        network="network",
-    ),
-}
-"""Model name to entry; ``geometric`` is the default."""
-
-
-def find_entry(name: str) -> Entry:
-    """The entry of a name.
-
-    Raises:
-        BadOptionError: there is none.
-    """
-    if name not in MODELS:
-        raise BadOptionError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
-    return MODELS[name]
 
 
 class Model:
@@ -115,6 +51,7 @@ class Model:
         device: ``"auto"`` takes a GPU where there is one.
         precision: ``"bf16"`` runs convolutions in half the bits; ``"auto"`` is ``"fp32"``, because
             bf16 costs REC more than 1 DN rms (with random weights and a result of 100 DN rms).
+        scale: fine pixels to a pixel; the model's usual one where None.
 
     Attributes:
         spec: what the rest of the package must know.
@@ -133,19 +70,21 @@ class Model:
         weights: str | Path | None = None,
         device: Device = "auto",
         precision: Precision = "auto",
+        scale: int | None = None,
     ) -> None:
         entry = find_entry(name)
-        self.spec: ModelSpec = entry.spec
+        with torch.device("meta"):  # costs nothing
+            self.spec: ModelSpec = entry.make(scale).spec
         self.weights_sha256: str | None = None
         self.licence: str | None = None
         self._name: str | None = name
         self._path: Path | None = None
         self._restorer: Restorer | None = None
         self._set_options(device, precision)
-        if entry.weights is None and weights is not None:
+        if weights is not None and not entry.takes_weights:
             raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
-        if entry.weights is not None:
-            self._path = find_weights(name, weights, entry.weights.licence).absolute()
+        if entry.takes_weights:
+            self._path = find_weights(name, weights, entry.weights).absolute()
             self.weights_sha256 = hash_file(self._path)
             self.licence = read_provenance(self._path, entry.weights).get("licence")
         with _lock(self.torch_device):  # what is wrong with weights is said before any work
@@ -175,34 +114,76 @@ class Model:
         views: Pixels,
         flow: Pixels | None = None,
         statistics: Statistics | None = None,
+        exposures: Pixels | None = None,
     ) -> Pixels:
         """Restore a batch; one at a time runs on a device, whoever calls.
 
         Args:
             views: (B, T, C, H, W) [DN], any size: it is padded by its edge to ``spec.multiple``.
+                Where ``spec.exposures``, later frames are NaN where they have no data.
             flow: (B, T, C, 2, H, W) [px], used where ``spec.flow``; None is no motion.
             statistics: of the scene, where ``spec.scene_statistics``; None pools over each image.
+            exposures: (B, T) in any unit, used where ``spec.exposures``; None where they are alike.
 
         Returns:
-            (B, C, scale * H, scale * W) [DN].
+            (B, C, scale * H, scale * W) [DN at the exposure of the first frame].
 
         Raises:
             BadInputError: bands, frames or shapes that the model does not take.
         """
-        self._check(views, flow)
-        device, scale = self.torch_device, self.spec.scale
+        self._check(views, flow, exposures)
+        device = self.torch_device
         with _lock(device), torch.inference_mode(), self._autocast(device):
             restorer = self._load(device)
-            x = self._tensor(views, device) / self.spec.gain
-            motion = None if flow is None or not self.spec.flow else self._tensor(flow, device)
+            x, motion, times = self._inputs(views, flow, exposures, device)
             if statistics and self.spec.scene_statistics:
                 frozen = {k: torch.as_tensor(v, device=device) for k, v in statistics.items()}
                 y = cast("SceneRestorer", restorer)(x, motion, frozen)
+            elif self.spec.exposures:
+                y = cast("BurstRestorer", restorer)(x, motion, exposures=times)
             else:
                 y = restorer(x, motion)
-            height, width = views.shape[-2:]
-            y = y[..., : scale * height, : scale * width].float() * self.spec.gain
-            return cast("Pixels", y.cpu().contiguous().numpy())
+            return self._output(y, views)
+
+    def restore_references(
+        self,
+        views: Pixels,
+        flow: Pixels | None,
+        references: Sequence[int],
+        exposures: Pixels | None = None,
+    ) -> Pixels:
+        """Restore several frames of a burst, each with the help of all: a video, made finer.
+
+        Where the model encodes frames, it encodes each once for all references.
+
+        Args:
+            views: (B, T, C, H, W) [DN].
+            flow: (B, T, C, 2, H, W) [px], against the first frame.
+            references: which frames to restore.
+            exposures: (B, T).
+
+        Returns:
+            (R, B, C, scale * H, scale * W) [DN at the exposure of the first frame], each on the
+            zoomed grid of its reference.
+
+        Raises:
+            BadInputError: as ``restore``.
+            BadOptionError: the model does not encode frames, or there is no such reference.
+        """
+        self._check(views, flow, exposures)
+        wrong = [r for r in references if not 0 <= r < views.shape[1]]
+        if wrong:
+            raise BadOptionError(f"there is no frame {wrong[0]} in a burst of {views.shape[1]}")
+        device = self.torch_device
+        with _lock(device), torch.inference_mode(), self._autocast(device):
+            restorer = self._load(device)
+            if not isinstance(restorer, EncodingRestorer):
+                raise BadOptionError(
+                    f"{self.spec.name} does not encode frames by themselves; restore each reference"
+                )
+            x, motion, times = self._inputs(views, flow, exposures, device)
+            y = restorer.restore_references(x, motion, references, exposures=times)
+            return self._output(y, views)
 
     def scene_statistics(self, views_list: Iterable[Pixels]) -> Statistics:
         """What the model pools over a scene, averaged over samples of it by their pixels.
@@ -233,7 +214,7 @@ class Model:
         Measured once in each process for a model by name.
         """
         device = self.torch_device
-        key = (self._name, self.weights_sha256, tolerance)
+        key = (self._name, self.weights_sha256, self.spec.scale, tolerance)
         with _lock(device):
             if self._name is None or key not in _PROBED:
                 _PROBED[key] = probe_halo(self._load(device), tolerance=tolerance, device=device)
@@ -270,13 +251,27 @@ class Model:
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
 
+    def _inputs(
+        self, views: Pixels, flow: Pixels | None, exposures: Pixels | None, device: torch.device
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        x = self._tensor(views, device).div_(self.spec.gain)
+        motion = None if flow is None or not self.spec.flow else self._tensor(flow, device)
+        if exposures is None or not self.spec.exposures:
+            return x, motion, None
+        return x, motion, torch.from_numpy(np.array(exposures, np.float32)).to(device)
+
+    def _output(self, fine: Tensor, views: Pixels) -> Pixels:
+        height, width = (self.spec.scale * n for n in views.shape[-2:])
+        fine = fine[..., :height, :width].float() * self.spec.gain
+        return cast("Pixels", fine.cpu().contiguous().numpy())
+
     def _tensor(self, array: Pixels, device: torch.device) -> Tensor:
         below, right = (-n % self.spec.multiple for n in array.shape[-2:])
         width = [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)]
         padded = np.pad(np.asarray(array, np.float32), width, mode="edge")
         return torch.from_numpy(padded).to(device)
 
-    def _check(self, views: Pixels, flow: Pixels | None) -> None:
+    def _check(self, views: Pixels, flow: Pixels | None, exposures: Pixels | None = None) -> None:
         spec = self.spec
         if views.ndim != 5 or 0 in views.shape:
             raise BadInputError(
@@ -295,6 +290,13 @@ class Model:
             raise BadInputError(
                 f"{spec.name}: the flow of views {views.shape} has shape {flow.shape}"
             )
+        if exposures is None or not spec.exposures:
+            return
+        if exposures.shape != views.shape[:2] or not (exposures > 0).all():
+            raise BadInputError(
+                f"{spec.name} takes an exposure above zero for each of {views.shape[0]} x "
+                f"{frames} frames; got {np.array2string(np.asarray(exposures), threshold=8)}"
+            )
 
     def _load(self, device: torch.device) -> Restorer:
         """The restorer on the device, from this process's own where it was loaded before."""
@@ -302,25 +304,25 @@ class Model:
             if getattr(self, "_ready", None) is None:
                 self._ready = _prepare(copy.deepcopy(self._restorer), device)
             return self._ready
-        key = (cast("str", self._name), self.weights_sha256, device)
+        key = (cast("str", self._name), self.weights_sha256, self.spec.scale, device)
         if key not in _LOADED:
             _LOADED[key] = _prepare(self._build(), device)
         return _LOADED[key]
 
     def _build(self) -> Restorer:
         entry = find_entry(cast("str", self._name))
-        restorer = entry.build()
+        restorer = entry.make(self.spec.scale)
         if self._path is not None:
             if hash_file(self._path) != self.weights_sha256:
                 raise WeightsError(f"{self._path}: changed since the model was made of it")
-            state = read_checkpoint(self._path)
+            state = read_checkpoint(self._path, entry.shapes())
             check_fits(state, entry.shapes(), f"{self._path} as weights of {self._name}")
             entry.trained_part(restorer).load_state_dict(state)
         return restorer
 
 
-_LOADED: dict[tuple[str, str | None, torch.device], Restorer] = {}
-_PROBED: dict[tuple[str | None, str | None, float], int] = {}
+_LOADED: dict[tuple[str, str | None, int, torch.device], Restorer] = {}
+_PROBED: dict[tuple[str | None, str | None, int, float], int] = {}
 _LOCKS: dict[torch.device, threading.RLock] = {}
 
 

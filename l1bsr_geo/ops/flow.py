@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from l1bsr_geo.ops.splat import fine_positions, read_at
 
 _CLOSE = 1e-4  # [px] a step of the fixed point shorter than this is its last
 _STEPS = 20
@@ -49,11 +50,4 @@ def change_reference(flow: Tensor, reference: int) -> Tensor:
 
 def read_flow(flow: Tensor, motion: Tensor) -> Tensor:
     """The flow at p + motion(p) for every pixel p, bilinear, (B, 2, H, W)."""
-    height, width = flow.shape[-2:]
-    size = flow.new_tensor([width, height])
-    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
-    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)
-    at = torch.stack([columns + motion[:, 0], rows[:, None] + motion[:, 1]], -1)
-    return functional.grid_sample(
-        flow, (2 * at + 1) / size - 1, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    return read_at(flow, *fine_positions(motion, 1))

@@ -1,5 +1,7 @@
 """Sampling kernels, and enlarging by whole factors."""
 
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -73,19 +75,26 @@ def spline_coefficients(image: Tensor, margin: int = 0) -> Tensor:
     return planes.view(*image.shape[:2], *planes.shape[-2:])
 
 
-def upsample(image: Tensor, scale: int) -> Tensor:
-    """Enlarge by a whole factor, corners aligned, with the Keys kernel; edges are replicated.
+Aligned: TypeAlias = Literal["corner", "centre"]
+
+
+def upsample(image: Tensor, scale: int, aligned: Aligned = "corner") -> Tensor:
+    """Enlarge by a whole factor with the Keys kernel; edges are replicated.
 
     Args:
         image: (..., H, W).
         scale: fine pixels to a pixel, per axis; at 1 the image comes back unchanged.
+        aligned: ``"corner"``: fine pixel centre i + 1/2 sits at (i + 1/2) / scale; ``"centre"``:
+            fine pixel ``scale * i`` has the centre of pixel i.
 
     Returns:
-        (..., scale * H, scale * W); fine pixel centre i + 1/2 sits at (i + 1/2) / scale.
+        (..., scale * H, scale * W).
     """
     if scale < 1:
         raise BadOptionError(f"scale is {scale}; it must be 1 or more")
-    return image if scale == 1 else _upsample_axis(_upsample_axis(image, scale, -2), scale, -1)
+    if scale == 1:
+        return image
+    return _upsample_axis(_upsample_axis(image, scale, -2, aligned), scale, -1, aligned)
 
 
 def upsample_flow(flow: Tensor, scale: int) -> Tensor:
@@ -122,10 +131,11 @@ def pixel_centres(
     return x[None, :], y[:, None]
 
 
-def _upsample_axis(image: Tensor, scale: int, axis: int) -> Tensor:
+def _upsample_axis(image: Tensor, scale: int, axis: int, aligned: Aligned) -> Tensor:
     count = image.shape[axis]
     # float64: at large sizes a float32 position would lose the fraction that makes the weights
-    at = (torch.arange(scale * count, dtype=torch.float64) + 0.5) / scale - 0.5
+    fine = torch.arange(scale * count, dtype=torch.float64)
+    at = (fine + 0.5) / scale - 0.5 if aligned == "corner" else fine / scale
     first = at.floor()
     shape = (-1, 1) if axis == -2 else (-1,)
     taps = [

@@ -110,6 +110,24 @@ def fine_positions(motion: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     return scale * (columns + motion[:, 0]), scale * (rows[:, None] + motion[:, 1])
 
 
+def read_at(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear values of an image at places counted in its samples; its border is repeated.
+
+    Args:
+        image: (B, C, h, w).
+        x: (B, H, W), columns; 0 is the first sample.
+        y: (B, H, W), rows.
+
+    Returns:
+        (B, C, H, W).
+    """
+    size = image.new_tensor([image.shape[-1], image.shape[-2]])
+    at = (2 * torch.stack([x, y], -1) + 1) / size - 1
+    return functional.grid_sample(
+        image, at, mode="bilinear", padding_mode="border", align_corners=False
+    )
+
+
 def sort_by_place(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Bring what goes to the same place together.
 

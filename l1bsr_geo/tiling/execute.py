@@ -190,11 +190,12 @@ def _restore_tiles(
         views = read_views(scene, tile.read)
         valid[i] = find_valid(views, tile, plan, uses_flow=spec.flow)
         if valid[i].any():  # what has no data costs no forward
-            ready[i] = _fill(scene, plan, tile, views)
+            ready[i] = _fill(scene, plan, tile, views, gaps=spec.exposures)
     if ready:
         pixels = np.stack([views.pixels for views in ready.values()])
         flow = _stack_flow(list(ready.values())) if spec.flow else None
-        outputs = model.restore(pixels, flow, statistics=statistics)
+        exposures = _stack_exposures(list(ready.values())) if spec.exposures else None
+        outputs = model.restore(pixels, flow, statistics=statistics, exposures=exposures)
         for i, output in zip(ready, outputs, strict=True):
             rows, cols = tiles[i].crop.scale(plan.scale).slices
             restored[i] = output[:, rows, cols]
@@ -202,27 +203,37 @@ def _restore_tiles(
     return [(encoding.encode(r, v), v) for r, v in zip(restored, valid, strict=True)]
 
 
-def _fill(scene: Scene, plan: TilePlan, tile: Tile, views: Views) -> Views:
-    """Views without holes.
+def _fill(scene: Scene, plan: TilePlan, tile: Tile, views: Views, *, gaps: bool) -> Views:
+    """Views without holes; with ``gaps`` only the first frame's, and NaN in those of the others.
 
     What the nearest valid pixel is must not depend on the tile, or tiles would not meet beside
     nodata: a hole within the halo of a valid pixel has its nearest one within sqrt(2) halos. Tiles
     with holes are therefore read once more, that much larger.
     """
     flow = None if views.flow is None else np.nan_to_num(views.flow, nan=0.0)
-    if views.valid.all():
-        return replace(views, flow=flow)
+    filling = slice(0, 1 if gaps else None)
+    pixels = views.pixels
+    if gaps:
+        pixels = np.where(views.valid, pixels, np.float32(np.nan))
+    if views.valid[filling].all():
+        return replace(views, pixels=pixels, flow=flow)
     margin = ceil(sqrt(2) * (plan.halo + plan.multiple))
     wide = tile.read.grow(margin).intersect(Window(0, 0, plan.shape[1], plan.shape[0]))
     around = views if wide == tile.read else read_views(scene, wide)
     rows, cols = tile.read.shift(-wide.col_off, -wide.row_off).slices
-    filled = fill_nodata(around.pixels, around.valid)[:, :, rows, cols]
-    return Views(np.ascontiguousarray(filled), views.valid, flow)
+    filled = fill_nodata(around.pixels[filling], around.valid[filling])[:, :, rows, cols]
+    pixels = np.concatenate([filled, pixels[len(filled) :]])
+    return replace(views, pixels=pixels, flow=flow)
 
 
 def _stack_flow(views: list[Views]) -> npt.NDArray[np.float32] | None:
     flows = [view.flow for view in views if view.flow is not None]
     return np.stack(flows) if flows else None
+
+
+def _stack_exposures(views: list[Views]) -> npt.NDArray[np.float32] | None:
+    exposures = [view.exposures for view in views if view.exposures is not None]
+    return np.stack(exposures) if exposures else None
 
 
 def _check_finite(

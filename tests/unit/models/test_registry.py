@@ -56,7 +56,7 @@ def test_every_entry_builds_what_its_spec_says(name):
     assert isinstance(restorer, Restorer)
     assert restorer.spec == entry.spec
     assert entry.spec.name == name
-    assert (entry.weights is None) == (not isinstance(restorer, nn.Module))
+    assert entry.takes_weights == isinstance(restorer, nn.Module)
 
 
 def test_the_names_are_the_published_ones(golden_weights):
@@ -112,7 +112,7 @@ def test_a_flow_of_another_shape_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "dsa"}, "no model 'dsa'; there are geometric"),
+        ({"name": "rcan"}, "no model 'rcan'; there are geometric"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"precision": "fp16"}, "precision is 'fp16'"),
         ({"weights": "x.pt"}, "geometric is not trained"),

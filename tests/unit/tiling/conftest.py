@@ -113,10 +113,10 @@ class WatchedModel(Model):
         self.forwards, self.statistics = [], []
         return self
 
-    def restore(self, views, flow=None, statistics=None):
+    def restore(self, views, flow=None, statistics=None, exposures=None):
         self.forwards.append(views.shape)
         self.statistics.append(statistics)
-        return super().restore(views, flow, statistics)
+        return super().restore(views, flow, statistics, exposures)
 
 
 @pytest.fixture(scope="session")
