@@ -39,6 +39,7 @@ class Sensor(StrEnum):
 
     AUTO = "auto"
     S2_L1B = "s2-l1b"
+    SKYSAT = "skysat"
     RASTER = "raster"
 
 
@@ -207,7 +208,11 @@ def sr(
     source: Input,
     output: Output,
     sensor: SensorOption = Sensor.AUTO,
-    model: Annotated[str, typer.Option(help="Name of a model; see `models list`.")] = "geometric",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name of a model, see `models list`; geometric, or act for bursts."),
+    ] = None,
+    scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights: ours, or a published checkpoint as downloaded.")
     ] = None,
@@ -215,6 +220,10 @@ def sr(
     bands: BandsOption = None,
     geometry: GeometryOption = Geometry.AUTO,
     gipp: GippOption = None,
+    camera: Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")] = None,
+    start: Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")] = 15,
+    reference: Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")] = "middle",
     aoi: AoiOption = None,
     crs: CrsOption = None,
     resolution: ResolutionOption = None,
@@ -239,7 +248,12 @@ def sr(
         source,
         output,
         **_job(locals()),
+        camera=camera,
+        start=_number_or_name(start),
+        frames=frames,
+        reference=_number_or_name(reference),
         model=model,
+        scale=scale,
         weights=weights,
         device=device.value,
         precision=precision.value,
@@ -407,6 +421,10 @@ def _job(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _split(bands: str | None) -> tuple[str, ...] | None:
     return None if bands is None else tuple(b.strip() for b in bands.split(","))
+
+
+def _number_or_name(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _run(

@@ -25,13 +25,18 @@ class Job:
     """What is read and what is written; the same for every pipeline.
 
     Attributes:
-        source: L1B product (SAFE folder, .zip of it, xml inside it, EOPF Zarr) or a raster.
+        source: L1B product (SAFE folder, .zip of it, xml inside it, EOPF Zarr), SkySat burst
+            (folder of frames, stack) or a raster.
         output: GeoTIFF to write.
-        sensor: "s2-l1b", "raster", or "auto" to look at the source.
+        sensor: "s2-l1b", "skysat", "raster", or "auto" to look at the source.
         detector: of an L1B product, 1 to 12; not needed where there is only one.
         bands: names, in the order the model takes; its own where None.
         geometry: of an L1B product: "grids", "model", "footprint", or "auto" for the first there.
         gipp: folder of GIPP files for the instrument model.
+        camera: of a burst, such as "c2"; not needed where there is only one.
+        start: of a burst: its first frame, by running number or name.
+        frames: of a burst: how many, at most.
+        reference: of a burst: "middle", "first" or a frame's place in time, from 0.
         aoi: area of interest in lon, lat; no more is read than it needs. A geometry also masks
             what is outside of it, a box (west, south, east, north) only cuts.
         crs: of the map; the UTM zone of the centre where None.
@@ -51,6 +56,10 @@ class Job:
     bands: Sequence[str] | None = None
     geometry: Geometry = "auto"
     gipp: PathLike | None = None
+    camera: str | None = None
+    start: int | str | None = None
+    frames: int = 15
+    reference: str | int = "middle"
     aoi: AreaOfInterest | None = None
     crs: str | None = None
     resolution: float | None = None

@@ -6,14 +6,17 @@ from typing import Any
 from l1bsr_geo.georef.cog import check_destination
 from l1bsr_geo.models.registry import Device, Model, Precision
 from l1bsr_geo.pipelines.bands import restore_bands
+from l1bsr_geo.pipelines.bursts import restore_burst
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress
+from l1bsr_geo.readers.inputs import recognise_sensor
 
 
 def super_resolve(
     source: PathLike,
     output: PathLike,
     *,
-    model: str = "geometric",
+    model: str | None = None,
+    scale: int | None = None,
     weights: str | Path | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -21,12 +24,13 @@ def super_resolve(
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
-    """Super-resolve a Sentinel-2 L1B detector, or a raster of its bands, into a COG.
+    """Super-resolve a Sentinel-2 L1B detector, a SkySat burst or a raster of bands into a COG.
 
     Args:
-        source: product or raster, as in `Job`.
+        source: product, burst or raster, as in `Job`.
         output: GeoTIFF to write.
-        model: name in the registry.
+        model: name in the registry; "geometric" for bands and "act" for bursts where None.
+        scale: fine pixels to a pixel, per axis; the model's usual one where None.
         weights: file of weights, ours or a published checkpoint.
         device: "auto", "cpu" or "cuda".
         precision: "auto", "fp32" or "bf16".
@@ -42,5 +46,8 @@ def super_resolve(
     """
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
-    restorer = Model(model, weights=weights, device=device, precision=precision)
-    return restore_bands(job, restorer, tile, progress)
+    burst = recognise_sensor(Path(source), job.sensor) == "skysat"
+    name = model or ("act" if burst else "geometric")
+    restorer = Model(name, weights=weights, scale=scale, device=device, precision=precision)
+    restore = restore_burst if burst else restore_bands
+    return restore(job, restorer, tile, progress)

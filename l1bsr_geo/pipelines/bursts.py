@@ -1,0 +1,90 @@
+"""SkySat bursts, and any frames of the same ground: many frames to one sharper image."""
+
+import json
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from l1bsr_geo.errors import L1bsrGeoWarning
+from l1bsr_geo.geometry.elevation import AnyElevation
+from l1bsr_geo.images import Burst, BurstFlow, BurstScene, GeoImage
+from l1bsr_geo.models.registry import Model
+from l1bsr_geo.pipelines.job import Job, Progress
+from l1bsr_geo.pipelines.stages import (
+    draw_on_map,
+    find_window,
+    read_terrain,
+    say,
+    write_result,
+)
+from l1bsr_geo.readers.rpc import rpcs_of
+from l1bsr_geo.readers.skysat import read_burst
+from l1bsr_geo.registration.frames import align_frames
+from l1bsr_geo.tiling.execute import map_tiles
+from l1bsr_geo.tiling.plan import TilePlan
+
+log = logging.getLogger(__name__)
+
+
+def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress | None) -> Path:
+    """From the frames of a burst to one image on the grid of its reference frame, made finer.
+
+    Args:
+        job: what is read and written.
+        model: what restores.
+        tile: largest core of a tile [px of a frame].
+        progress: called with blocks done and blocks in all.
+    """
+    burst = read_burst(job.source, job.camera, job.start, job.frames, job.reference)
+    terrain = read_terrain(job, burst.grids[0])
+    burst, flow, facts = _align(burst, terrain)
+    scene = BurstScene(burst, flow)
+    plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
+    image = map_tiles(model, scene, plan, dtype=job.dtype)
+    facts |= {
+        "model": model.spec.name,
+        "model_source": model.spec.source,
+        "weights_sha256": model.weights_sha256 or "none",
+        "scale": str(model.spec.scale),
+        "aligned": model.spec.aligned,
+        "tile_size": str(plan.size),
+        "tile_halo": str(plan.halo),
+    }
+    if job.ortho and image.grid.model is not None:
+        image = draw_on_map(job, image, terrain, None)
+    else:
+        image = _keep_sensor_geometry(job, image, terrain)
+    known = ("product", "platform", "camera", "time", "geometry", "exposures")
+    return write_result(job, image, terrain, say(burst.attrs, *known) | facts, progress)
+
+
+def _align(burst: Burst, terrain: AnyElevation) -> tuple[Burst, BurstFlow | None, dict[str, str]]:
+    """The frames that can be used and their motion, and what became of the others."""
+    names = burst.attrs["frames"]
+    facts = {"reference_frame": str(names[0])}
+    dropped = dict(burst.attrs.get("dropped", {}))
+    flow = None
+    if len(burst) > 1:
+        flow = align_frames(burst, elevation=terrain)
+        rejected = {str(names[t]): why for t, why in flow.rejected.items()}
+        for name, why in rejected.items():
+            warnings.warn(f"frame {name} is left out: {why}", L1bsrGeoWarning, stacklevel=4)
+        dropped |= rejected
+        burst, flow = burst.select(flow.kept), flow.select(flow.kept)
+    log.info("%d frames used, %d left out", len(burst), len(dropped))
+    facts["frames"] = str(len(burst))
+    if dropped:
+        facts["frames_left_out"] = json.dumps(dropped)
+    return burst, flow, facts
+
+
+def _keep_sensor_geometry(job: Job, image: GeoImage, terrain: AnyElevation) -> GeoImage:
+    """In the frame's own pixels, cut to the area of interest, with RPCs that any GIS reads."""
+    if job.area is not None:
+        window = find_window(job, image.grid, terrain, 0)
+        rows, columns = window.slices
+        valid = None if image.valid is None else image.valid[rows, columns]
+        image = GeoImage(image.pixels[:, rows, columns], image.grid.crop(window), valid)
+    rpcs = rpcs_of(image.grid)
+    return image if rpcs is None else replace(image, pixels=image.pixels.assign_attrs(rpcs=rpcs))
