@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import l1bsr_geo
-from l1bsr_geo.errors import L1bsrGeoError, L1bsrGeoWarning
+from l1bsr_geo.errors import BadOptionError, L1bsrGeoError, L1bsrGeoWarning
 
 app = typer.Typer(
     name="l1bsr-geo",
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, fetch and import models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+simulate_app = typer.Typer(help="Make products with known truth.", no_args_is_help=True)
+app.add_typer(simulate_app, name="simulate")
 console = Console(stderr=True)
 
 
@@ -224,6 +226,9 @@ def sr(
     start: Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")] = 15,
     reference: Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")] = "middle",
+    layers: Annotated[
+        Path | None, typer.Option(help="Second GeoTIFF: frame counts, noise gain of a burst.")
+    ] = None,
     aoi: AoiOption = None,
     crs: CrsOption = None,
     resolution: ResolutionOption = None,
@@ -252,6 +257,7 @@ def sr(
         start=_number_or_name(start),
         frames=frames,
         reference=_number_or_name(reference),
+        layers=layers,
         model=model,
         scale=scale,
         weights=weights,
@@ -359,6 +365,46 @@ def demo(
         print(f"{name}: {path}")
 
 
+@simulate_app.command("skysat")
+def simulate_skysat_collect(
+    image: Annotated[Path, typer.Argument(help="High-resolution raster of one band.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    pixel: Annotated[
+        float | None, typer.Option(min=0.01, help="Pixel size [m] of an image without a map.")
+    ] = None,
+    mean: Annotated[float | None, typer.Option(help="Brightness to scale to [DN].")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many.")] = 15,
+    rows: Annotated[int, typer.Option(min=16, help="Rows of a frame; real ones 1080.")] = 256,
+    columns: Annotated[int, typer.Option(min=16, help="Columns; real ones 2560.")] = 320,
+    geometry: Annotated[str, typer.Option(help="tags, text, pinhole; several by comma.")] = "tags",
+    pointing_error: Annotated[float, typer.Option(min=0, help="Of stored geometry [px].")] = 3.0,
+    exposures: Annotated[str, typer.Option(help="Relative, such as 1,0.5.")] = "1",
+    noise: Annotated[float, typer.Option(min=0, help="Factor on the SkySat noise.")] = 1.0,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Write a SkySat all-frames collect as a camera over an image would have taken it."""
+    from l1bsr_geo.pipelines.simulation import simulate_skysat
+
+    made = simulate_skysat(
+        image,
+        folder,
+        pixel=pixel,
+        mean=mean,
+        frames=frames,
+        shape=(rows, columns),
+        geometry=_split(geometry) or (),
+        pointing_error=pointing_error,
+        exposures=_numbers("--exposures", exposures),
+        noise=noise,
+        dem=dem,
+        geoid=geoid,
+        seed=seed,
+    )
+    print(made)
+
+
 @models_app.command("list")
 def list_models() -> None:
     """What models there are, and whether their weights are here."""
@@ -421,6 +467,16 @@ def _job(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _split(bands: str | None) -> tuple[str, ...] | None:
     return None if bands is None else tuple(b.strip() for b in bands.split(","))
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadOptionError(f"{option} {text}: expected numbers such as 1,0.5") from None
+    if not all(n > 0 for n in numbers):
+        raise BadOptionError(f"{option} {text}: expected numbers above zero")
+    return numbers
 
 
 def _number_or_name(text: str | None) -> int | str | None:

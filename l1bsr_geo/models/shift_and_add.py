@@ -37,7 +37,7 @@ class ShiftAndAdd:
             halo=MOTION + 1 + -(-_REACH // self.scale),
             flow=True,
             exposures=True,
-            source="METHODS of Nguyen et al., DSA, CVPRW EarthVision 2021 (baseline)",
+            source="baseline of Nguyen et al., DSA, CVPRW EarthVision 2021",
         )
 
     def __call__(

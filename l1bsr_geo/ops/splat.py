@@ -75,6 +75,12 @@ class Splat:
         ]
         return torch.stack([f.view(self.shape) for f in flat], 1)
 
+    def add_squares(self, samples: Tensor) -> Tensor:
+        """The same with squared weights, (B, 1, H, W): the variance of what was added."""
+        shares = self._shares.square()
+        flat = _add_up(samples.flatten().repeat(4) * shares, self._to, self._size)
+        return flat.view(self.shape)[:, None]
+
     @property
     def _size(self) -> int:
         return self.shape[0] * self.shape[1] * self.shape[2]

@@ -6,9 +6,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import xarray as xr
+
 from l1bsr_geo.errors import L1bsrGeoWarning
 from l1bsr_geo.geometry.elevation import AnyElevation
+from l1bsr_geo.georef.kernels import Kernel
 from l1bsr_geo.images import Burst, BurstFlow, BurstScene, GeoImage
+from l1bsr_geo.models.coverage import FrameCount, NoiseGain
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, Progress
 from l1bsr_geo.pipelines.stages import (
@@ -51,12 +55,31 @@ def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress |
         "tile_size": str(plan.size),
         "tile_halo": str(plan.halo),
     }
-    if job.ortho and image.grid.model is not None:
-        image = draw_on_map(job, image, terrain, None)
-    else:
-        image = _keep_sensor_geometry(job, image, terrain)
     known = ("product", "platform", "camera", "time", "geometry", "exposures")
-    return write_result(job, image, terrain, say(burst.attrs, *known) | facts, progress)
+    facts = say(burst.attrs, *known) | facts
+    image = _place(job, image, terrain)
+    written = write_result(job, image, terrain, facts, progress)
+    if job.layers is not None:
+        layers = _place(job, _map_layers(scene, plan), terrain, "bilinear")
+        write_result(replace(job, output=job.layers), layers, terrain, facts, None)
+    return written
+
+
+def _map_layers(scene: BurstScene, plan: TilePlan) -> GeoImage:
+    """Frame counts and noise gain, as two bands on the result's grid."""
+    maps = []
+    for restorer in (FrameCount(plan.scale), NoiseGain(plan.scale)):
+        same = TilePlan.for_model(restorer.spec, plan.shape, size=plan.size)
+        layer = map_tiles(Model.from_restorer(restorer, "cpu"), scene, same, dtype="float32")
+        maps.append(layer.pixels.assign_coords(band=[restorer.spec.name]))
+    return GeoImage(xr.concat(maps, "band", combine_attrs="drop"), layer.grid, layer.valid)
+
+
+def _place(job: Job, image: GeoImage, terrain: AnyElevation, kernel: Kernel = "cubic") -> GeoImage:
+    """On the map, or in the frame's own pixels."""
+    if job.ortho and image.grid.model is not None:
+        return draw_on_map(job, image, terrain, None, kernel)
+    return _keep_sensor_geometry(job, image, terrain)
 
 
 def _align(burst: Burst, terrain: AnyElevation) -> tuple[Burst, BurstFlow | None, dict[str, str]]:

@@ -37,6 +37,7 @@ class Job:
         start: of a burst: its first frame, by running number or name.
         frames: of a burst: how many, at most.
         reference: of a burst: "middle", "first" or a frame's place in time, from 0.
+        layers: of a burst: a second GeoTIFF, of frame counts and noise gain.
         aoi: area of interest in lon, lat; no more is read than it needs. A geometry also masks
             what is outside of it, a box (west, south, east, north) only cuts.
         crs: of the map; the UTM zone of the centre where None.
@@ -60,6 +61,7 @@ class Job:
     start: int | str | None = None
     frames: int = 15
     reference: str | int = "middle"
+    layers: PathLike | None = None
     aoi: AreaOfInterest | None = None
     crs: str | None = None
     resolution: float | None = None

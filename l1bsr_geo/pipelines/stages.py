@@ -18,6 +18,7 @@ from l1bsr_geo.geometry.elevation import AnyElevation, ConstantElevation
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.location_grid import METRES_PER_DEGREE
 from l1bsr_geo.georef.cog import write_cog
+from l1bsr_geo.georef.kernels import Kernel
 from l1bsr_geo.georef.orthorectify import orthorectify
 from l1bsr_geo.images import GeoImage
 from l1bsr_geo.pipelines.job import Job, Progress
@@ -69,7 +70,13 @@ def find_window(job: Job, grid: GeoGrid, terrain: AnyElevation, margin: int) -> 
     return window
 
 
-def draw_on_map(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | None) -> GeoImage:
+def draw_on_map(
+    job: Job,
+    image: GeoImage,
+    terrain: AnyElevation,
+    gsd: float | None,
+    kernel: Kernel = "cubic",
+) -> GeoImage:
     """On a map grid, unless the job or the image's lack of geometry says otherwise.
 
     An image that is on a map stays there unless another grid is asked for.
@@ -79,6 +86,7 @@ def draw_on_map(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | N
         image: in any geometry.
         terrain: the ground.
         gsd: nominal pixel size [m] of the image, where there is one.
+        kernel: of the resampling.
     """
     on_map = isinstance(image.grid.model, AffineModel)
     if not job.ortho or image.grid.model is None:
@@ -88,7 +96,12 @@ def draw_on_map(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | N
     if gsd:
         image = replace(image, pixels=image.pixels.assign_attrs(gsd=gsd))
     return orthorectify(
-        image, crs=job.crs, resolution=job.resolution, aoi=job.aoi, elevation=terrain
+        image,
+        crs=job.crs,
+        resolution=job.resolution,
+        aoi=job.aoi,
+        elevation=terrain,
+        kernel=kernel,
     )
 
 

@@ -45,7 +45,9 @@ def super_resolve(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
-    check_destination(Path(output), [source], overwrite=job.overwrite)
+    for path in (job.output, job.layers):
+        if path is not None:
+            check_destination(Path(path), [source], overwrite=job.overwrite)
     burst = recognise_sensor(Path(source), job.sensor) == "skysat"
     name = model or ("act" if burst else "geometric")
     restorer = Model(name, weights=weights, scale=scale, device=device, precision=precision)

@@ -8,7 +8,7 @@ import rasterio
 from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 
-from l1bsr_geo.errors import L1bsrGeoWarning
+from l1bsr_geo.errors import L1bsrGeoError, L1bsrGeoWarning
 from l1bsr_geo.pipelines.super_resolution import super_resolve
 from l1bsr_geo.simulation.fine_scenes import made_city
 from l1bsr_geo.simulation.scenes import MapScene, relief, write_dem
@@ -165,3 +165,53 @@ def test_a_frame_of_elsewhere_is_left_out(collect, tmp_path):
     with rasterio.open(tmp_path / "out.tif") as dataset:
         left_out = json.loads(dataset.tags()["frames_left_out"])
     assert [name.startswith(collect.names[2]) for name in left_out] == [True]
+
+
+def test_simulate_then_super_resolve_with_layers(shared, cli, tmp_path):
+    image = shared / "data/pleiades_marseille_triplet/img_02.tif"
+    options = ["--pixel", "0.5", "--mean", "1500", "--frames", "6", "--geometry", "pinhole"]
+    made = cli("simulate", "skysat", image, tmp_path / "collect", *options)
+    assert made.returncode == 0, made.stderr
+    assert len(list((tmp_path / "collect").glob("*.tif"))) == 6
+    layers = tmp_path / "layers.tif"
+    done = cli("sr", tmp_path / "collect", tmp_path / "out.tif", "--layers", layers)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(layers) as dataset, rasterio.open(tmp_path / "out.tif") as result:
+        assert dataset.descriptions == ("frame-count", "noise-gain")
+        assert dataset.transform == result.transform
+        count, gain = dataset.read(masked=True)
+        assert 1 <= count.min() < count.max() <= 6.001
+        assert 0.3 < np.ma.median(gain) < 0.9
+    again = cli("simulate", "skysat", image, tmp_path / "collect", *options)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    unplaced = cli("simulate", "skysat", image, tmp_path / "other")
+    assert unplaced.returncode == 2
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reference": "last"}, "reference"),
+        ({"reference": 40}, "40"),
+        ({"camera": "c1"}, "c1"),
+        ({"frames": 0}, "frames"),
+        ({"model": "geometric"}, "geometric"),
+        ({"model": "act", "scale": 4}, "scale 4"),
+        ({"model": "dsa"}, "dsa"),
+        ({"model": "hdr-dsp"}, "hdr-dsp"),
+    ],
+)
+def test_mistakes_say_what_to_do(collect, tmp_path, monkeypatch, options, says):
+    monkeypatch.setenv("L1BSR_GEO_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(L1bsrGeoError, match=says):
+        super_resolve(collect.folder, tmp_path / "out.tif", **options)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_one_frame_only(collect, tmp_path):
+    with pytest.warns(L1bsrGeoWarning, match="one frame"):
+        super_resolve(collect.folder, tmp_path / "out.tif", frames=1)
+    shifts, _ = compare(tmp_path / "out.tif", collect.truth)
+    assert np.abs(shifts.mean(0)).max() < 0.05
