@@ -89,30 +89,31 @@ def run(command: list[str], watched: Path) -> dict[str, float]:
 
 
 def bare_network(weights: Path, tile: int | None) -> dict[str, float]:
-    """Seconds that the network alone takes for a granule, scaled from a few of its tiles."""
+    """CPU and wall seconds that the network alone takes for a granule, from three of its tiles."""
     from l1bsr_geo.models.registry import Model
     from l1bsr_geo.tiling.plan import TilePlan
 
     model = Model("l1bsr", weights=weights, device="cpu")
     plan = TilePlan.for_model(model.spec, GRANULE, size=tile)
     rng = np.random.default_rng(0)
-    result = {"with halo": 0.0, "without halo": 0.0}
     shapes = {
         "with halo": [t.read.shape for t in plan],
         "without halo": [t.core.shape for t in plan],
     }
-    rate = {}
+    result = {}
     for kind, all_shapes in shapes.items():
         shape = max(all_shapes)
         views = rng.uniform(200, 600, (1, 1, 4, *shape)).astype(np.float32)
         model.restore(views[..., :64, :64])
-        times = []
+        wall, cpu = [], []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             model.restore(views)
-            times.append(time.perf_counter() - start)
-        rate[kind] = float(np.median(times)) / (shape[0] * shape[1])
-        result[kind] = rate[kind] * sum(h * w for h, w in all_shapes)
+            wall.append(time.perf_counter() - start[0])
+            cpu.append(time.process_time() - start[1])
+        share = sum(h * w for h, w in all_shapes) / (shape[0] * shape[1])
+        result[f"wall {kind} [s]"] = float(np.median(wall)) * share
+        result[f"cpu {kind} [s]"] = float(np.median(cpu)) * share
     return result
 
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--model", default="geometric")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--granules", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--kinds", nargs="+", default=["map", "sensor"])
     arguments = parser.parse_args()
     result: dict = {
         "machine": platform.machine(),
@@ -153,12 +155,14 @@ def main() -> None:
         if arguments.model == "l1bsr":
             weights = make_weights(folder / "made_up.safetensors")
             options += ["--weights", str(weights)]
-            result["bare network [s]"] = bare_network(weights, arguments.tile)
+            result["bare network"] = bare_network(weights, arguments.tile)
+            print("bare network", json.dumps(result["bare network"]), flush=True)
         for granules in arguments.granules:
             place = folder / f"product{granules}"
             place.mkdir()
             product = make_product(place, granules)
-            for kind, more in (("map", []), ("sensor", ["--no-ortho"])):
+            for kind in arguments.kinds:
+                more = ["--no-ortho"] if kind == "sensor" else []
                 output = folder / f"out_{granules}_{kind}"
                 output.mkdir()
                 command = [sys.executable, "-m", "l1bsr_geo", "sr", str(product)]
