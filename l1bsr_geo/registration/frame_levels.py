@@ -91,14 +91,11 @@ def read_frame(burst: Burst, index: int) -> Frame:
 
 
 def _saturated(raw: npt.NDArray[Any], known: Mask, level: float | None) -> Mask:
-    """Where more light may have come than is told; clipping shows as a crowd at the top."""
-    if level is None:
-        if not known.any():
-            return np.zeros(raw.shape, bool)
-        level = float(raw[known].max())
-        if np.count_nonzero(raw[known] == level) < max(CLIPPED * raw.size, 8):
-            return np.zeros(raw.shape, bool)
-    bright: Mask = known & (raw >= level)
+    """Where more light may have come than is told: from ``level`` on, or where values crowd."""
+    top = float(raw[known].max()) if known.any() else 0.0
+    if np.count_nonzero(raw[known] == top) < max(CLIPPED * raw.size, 8):
+        top = np.inf
+    bright: Mask = known & (raw >= min(top, np.inf if level is None else level))
     return bright
 
 

@@ -119,7 +119,7 @@ def refine(
         return None
     sure = replace(state.cells, info=state.certain)
     _, covariance = _solve(sure, _theta(motion - expected, size), size)
-    basis = _basis(sure.at, size)
+    basis = affine_basis(sure.at, size)
     error = float(np.einsum("nki,ij,nkj->n", basis, covariance, basis).mean())
     misfit = _misfit(sure)
     correlation, sharpness, pixels = _likeness(state.pairs)
@@ -260,7 +260,7 @@ def _centres(piece: _Piece) -> F64:
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
-def _basis(at: F64, size: F64) -> F64:
+def affine_basis(at: F64, size: F64) -> F64:
     """(N, 2, 6): what six parameters [px] displace places: a shift and its growth to the edges."""
     u = np.column_stack([np.ones(len(at)), at / size - 1])
     basis = np.zeros((len(at), 2, 6))
@@ -291,7 +291,7 @@ def _solve(cells: Cells, so_far: F64, size: F64) -> tuple[F64, F64]:
             expected to be large.
         size: half the width and height [px].
     """
-    basis = _basis(cells.at, size)
+    basis = affine_basis(cells.at, size)
     deviation = LINEAR * np.concatenate([[np.inf], size, [np.inf], size])
     prior = np.diag(1 / deviation**2)
     weight = np.ones(len(cells.at))

@@ -7,20 +7,20 @@ import numpy.typing as npt
 
 from l1bsr_geo.errors import BadInputError, L1bsrGeoError
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
+from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images import Burst, BurstFlow, FlowField
 from l1bsr_geo.registration.frame_checks import CHANCE, Alignment
 from l1bsr_geo.registration.frame_levels import Frame, read_frame
-from l1bsr_geo.registration.frame_refine import CELL, Fit, refine, scaled
+from l1bsr_geo.registration.frame_refine import CELL, Cells, Fit, refine, scaled
+from l1bsr_geo.registration.frame_relief import common_relief, shows_relief
 from l1bsr_geo.registration.frame_search import correlation_score, find_place
-from l1bsr_geo.registration.smooth import Measurements, fit_field
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-_STEP = 32  # [px] between nodes of what an affine does not explain
 _BRIGHT = 0.5  # share of saturated pixels above which a frame tells too little
-_GROUP = 64  # [px] over which cells are averaged to see what the affine leaves
-_MISFIT, _RELIEF = 3.0, 0.03  # what is left, in units of its noise, and [px]: worth a dense field
+_WORTH = 0.01  # [px] a smaller remainder of what is foretold is left out
+_ENOUGH = 128  # [px] smaller frames do not show relief
 
 
 def align_frames(
@@ -35,7 +35,8 @@ def align_frames(
 
     Where frames have geometry it foretells the motion. Phase correlation finds the place of each
     frame on the reference in the whole range that leaves some overlap; least squares refine an
-    affine, with Cauchy weights, and a smooth field where relief leaves more than that. Gain and
+    affine, with Cauchy weights; where relief leaves more than that, one map of it is found from all
+    frames together. Gain and
     local means do not matter, so exposures may differ; saturated pixels are left out.
 
     A frame is used only where it proves its place: it correlates beyond chance and better than at
@@ -57,7 +58,8 @@ def align_frames(
     """
     reference = read_frame(burst, 0)
     _check_reference(burst, reference)
-    found, remainders = Alignment(), dict[int, FlowField]()
+    foretold = foretell(burst, elevation)
+    found, relief = Alignment(), dict[int, Cells]()
     before: tuple[int, Frame] | None = None
     for t in range(1, len(burst)):
         try:
@@ -65,8 +67,8 @@ def align_frames(
         except L1bsrGeoError as error:
             found.reject(t, str(error))
             continue
-        foretold = foretell(burst, t, elevation)
-        fit = _find(reference, frame, foretold, doubt, min_overlap)
+        guess = foretold[t]
+        fit = _find(reference, frame, guess, doubt, min_overlap)
         if isinstance(fit, str):
             found.reject(t, fit)
             continue
@@ -74,9 +76,9 @@ def align_frames(
             found.reject(t, f"its motion is uncertain by {fit.uncertainty:.2f} px")
             continue
         found.fits[t] = fit
-        remainder = _remainder(reference, frame, fit, foretold)
-        if remainder is not None:
-            remainders[t] = remainder
+        cells = _everywhere(reference, frame, fit, guess.remainder if guess else None)
+        if cells is not None:
+            relief[t] = cells
         if before is not None:
             found.link(before[0], t, before[1], frame)
         before = t, frame
@@ -88,7 +90,7 @@ def align_frames(
             f"none of the other {len(burst) - 1} frames could be aligned with the reference "
             f"{_name(burst, 0)} ({_name(burst, t)}: {reason}); choose another --reference"
         )
-    return _flow(burst, found, remainders)
+    return _flow(burst, found, _remainders(burst, found, foretold, relief))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,31 +106,38 @@ class Foretold:
     remainder: FlowField | None = None
 
 
-def foretell(burst: Burst, index: int, elevation: Elevation | None = None) -> Foretold | None:
-    """The motion of a frame that the geometries of it and of the reference foretell.
+def foretell(burst: Burst, elevation: Elevation | None = None) -> tuple[Foretold | None, ...]:
+    """The motion of every frame that its geometry and that of the reference foretell.
 
     Args:
         burst: the frames.
-        index: of the frame.
         elevation: the ground; height 0 by default.
 
     Returns:
-        The motion, or None where one of the two has no geometry, or none that reaches the ground.
+        One for each frame, the reference included; None where one of the two has no geometry, or
+        one that misses the ground.
     """
-    reference, grid = burst.grids[0], burst.grids[index]
-    if reference.model is None or grid.model is None:
-        return None
+    reference = burst.grids[0]
+    if reference.model is None:
+        return (None,) * len(burst)
     y, x = (_nodes(n) for n in reference.shape)
     xx, yy = np.meshgrid(x, y)
     ground = localize_on_terrain(reference, xx, yy, elevation or ConstantElevation())
+    places = np.stack([xx, yy, np.ones_like(xx)])
+    return tuple(_foretold(grid, places, ground) for grid in burst.grids)
+
+
+def _foretold(grid: GeoGrid, places: F64, ground: tuple[F64, F64, F64]) -> Foretold | None:
+    """The motion of one frame from places (x, y, 1) of the reference to where it sees them."""
+    if grid.model is None:
+        return None
     seen = np.stack(grid.project(*ground))
     if not np.isfinite(seen).all():
         return None
-    places = np.stack([xx, yy, np.ones_like(xx)])
     affine = np.linalg.lstsq(places.reshape(3, -1).T, seen.reshape(2, -1).T, rcond=None)[0].T
     left = (seen - np.tensordot(affine, places, 1)).astype(np.float32)
-    remainder = FlowField(left[None], _STEP) if np.abs(left).max() > 0.01 else None
-    return Foretold(np.vstack([affine, [0, 0, 1]]), remainder)
+    known = bool(np.abs(left).max() > _WORTH)
+    return Foretold(np.vstack([affine, [0, 0, 1]]), _field(left[None]) if known else None)
 
 
 def _find(
@@ -148,7 +157,8 @@ def _find(
         expected = float(dx), float(dy)
     place = find_place(reference.small, frame.small, min_overlap, expected, doubt / factor)
     if place is None:
-        return f"it shares less than {100 * min_overlap:.0f} % with the reference"
+        beside = f" beside its saturated pixels ({100 * frame.bright:.0f} %)" * (frame.bright > 0.1)
+        return f"it shares less than {100 * min_overlap:.0f} % with the reference{beside}"
     motion = scaled(linear, 1 / factor)
     motion[:2, 2] += middle[:2] + place.shift - (motion @ middle)[:2]
     coarse = refine(reference.small, frame.small, motion) if factor > 1 else None
@@ -161,50 +171,42 @@ def _find(
     return fit
 
 
-def _remainder(
-    reference: Frame, frame: Frame, fit: Fit, foretold: Foretold | None
-) -> FlowField | None:
-    """The motion beyond the affine: as foretold, corrected where the image says so."""
-    known = None if foretold is None else foretold.remainder
-    shape = reference.full.detail.shape
-    if min(shape) < 3 * _GROUP or not _needs_more(fit):
-        return known
+def _everywhere(reference: Frame, frame: Frame, fit: Fit, known: FlowField | None) -> Cells | None:
+    """What the affine leaves over the whole frame, where that is more than noise."""
+    if min(reference.full.detail.shape) < _ENOUGH or not shows_relief(fit.cells):
+        return None
     whole = refine(
         reference.full, frame.full, fit.motion, remainder=known, rounds=0, blocks=1 << 20
     )
-    if whole is None:
-        return known
-    rows, columns = (-(-n // CELL) for n in shape)
-    info, pull = np.zeros((rows, columns, 3)), np.zeros((rows, columns, 2))
-    j, i = (whole.cells.at // CELL).astype(int).T
-    info[i, j] = whole.cells.info.reshape(-1, 4)[:, [0, 1, 3]]
-    pull[i, j] = whole.cells.pull
-    y, x = ((np.arange(n) + 0.5) * CELL for n in (rows, columns))
-    measured, _ = fit_field(Measurements(y, x, info, pull), shape)
-    nodes = measured.at(*(_nodes(n) for n in shape)).astype(np.float32)[None]
-    return FlowField(nodes if known is None else nodes + known.nodes, _STEP)
+    return None if whole is None else whole.cells
 
 
-def _needs_more(fit: Fit) -> bool:
-    """Whether the affine leaves a displacement that noise does not explain."""
-    group = np.unique(fit.cells.at // _GROUP, axis=0, return_inverse=True)[1].ravel()
-    info, pull = np.zeros((group.max() + 1, 2, 2)), np.zeros((group.max() + 1, 2))
-    np.add.at(info, group, fit.cells.info)
-    np.add.at(pull, group, fit.cells.pull)
-    seen = np.linalg.eigvalsh(info)[:, 0] > 1 / _RELIEF**2
-    if seen.sum() < 4:
-        return False
-    left = np.linalg.solve(info[seen], pull[seen][..., None])[..., 0]
-    chi2 = np.median((left * pull[seen]).sum(1)) / 1.386
-    return bool(chi2 > _MISFIT and np.median(np.hypot(*left.T)) > _RELIEF)
+def _remainders(
+    burst: Burst,
+    found: Alignment,
+    foretold: tuple[Foretold | None, ...],
+    relief: dict[int, Cells],
+) -> dict[int, F32]:
+    """The motion beyond the affine: as foretold, corrected where the images say so."""
+    out: dict[int, F32] = {}
+    measured: dict[int, F32] = {}
+    if relief.keys() & found.fits.keys():  # what one frame shows, the others have to some extent
+        left = {t: relief.get(t, fit.cells) for t, fit in found.fits.items()}
+        measured = common_relief(left, burst.shape)
+    for t in found.fits:
+        guess = foretold[t]
+        known = None if guess is None or guess.remainder is None else guess.remainder.nodes[0]
+        parts = [nodes for nodes in (known, measured.get(t)) if nodes is not None]
+        if parts:
+            out[t] = np.sum(parts, 0)
+    return out
 
 
-def _flow(burst: Burst, found: Alignment, remainders: dict[int, FlowField]) -> BurstFlow:
+def _flow(burst: Burst, found: Alignment, remainders: dict[int, F32]) -> BurstFlow:
     height, width = burst.shape
     middle = np.array([width / 2, height / 2, 1])
-    count = len(burst)
-    offsets, affine = np.zeros((count, 2), np.int64), np.zeros((count, 2, 3))
-    uncertainty = np.zeros(count)
+    offsets, affine = np.zeros((len(burst), 2), np.int64), np.zeros((len(burst), 2, 3))
+    uncertainty = np.zeros(len(burst))
     affine[list(found.rejected)], uncertainty[list(found.rejected)] = np.nan, np.inf
     for t, fit in found.fits.items():
         shift = (fit.motion @ middle - middle)[:2]
@@ -212,12 +214,10 @@ def _flow(burst: Burst, found: Alignment, remainders: dict[int, FlowField]) -> B
         affine[t] = np.column_stack([fit.motion[:2, :2] - np.eye(2), shift - offsets[t]])
         uncertainty[t] = fit.uncertainty
     dense = None
-    kept = {t: field for t, field in remainders.items() if t in found.fits}
-    if kept:
-        nodes = np.zeros((count, *next(iter(kept.values())).nodes.shape[1:]), np.float32)
-        for t, field in kept.items():
-            nodes[t] = field.nodes[0]
-        dense = FlowField(nodes, _STEP)
+    if remainders:
+        nodes = np.zeros((len(burst), 2, *(len(_nodes(n)) for n in burst.shape)), np.float32)
+        nodes[list(remainders)] = list(remainders.values())
+        dense = _field(nodes)
     rejected = dict(sorted(found.rejected.items()))
     return BurstFlow(offsets, affine, (width / 2, height / 2), dense, uncertainty, rejected)
 
@@ -240,5 +240,9 @@ def _name(burst: Burst, index: int) -> str:
 
 
 def _nodes(length: int) -> F64:
-    """Places of nodes along an axis, the last at its end or just beyond [px]."""
-    return np.arange(-(-length // _STEP) + 1, dtype=np.float64) * _STEP
+    """Places of nodes along an axis, the centres of cells [px]."""
+    return (np.arange(-(-length // CELL), dtype=np.float64) + 0.5) * CELL
+
+
+def _field(nodes: F32) -> FlowField:
+    return FlowField(nodes, CELL, (CELL / 2, CELL / 2))
