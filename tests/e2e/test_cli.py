@@ -153,7 +153,7 @@ def test_info(cli, demo):
     ],
 )
 def test_mistakes_get_one_line(demo, tmp_path, monkeypatch, capsys, arguments, says):
-    from l1bsr_geo import cli
+    from l1bsr_geo.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("L1BSR_GEO_CACHE", str(tmp_path / "cache"))

@@ -44,7 +44,7 @@ def test_readme_commands_exist():
     helps: dict[str, str] = {}
     for line in lines:
         words = shlex.split(line, comments=True)
-        command = words[1:3] if words[1] == "models" else words[1:2]
+        command = words[1:3] if words[1] in ("models", "simulate") else words[1:2]
         if " ".join(command) not in helps:
             done = subprocess.run(
                 [sys.executable, "-m", "l1bsr_geo", *command, "--help"],

@@ -1,0 +1,289 @@
+"""The command `l1bsr-geo`."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import l1bsr_geo
+from l1bsr_geo.cli import models, simulate
+from l1bsr_geo.cli.console import fail, show_progress, show_warning
+from l1bsr_geo.cli.options import (
+    AoiOption,
+    BandsOption,
+    CrsOption,
+    DemOption,
+    DetectorOption,
+    Device,
+    DType,
+    DTypeOption,
+    GeoidOption,
+    Geometry,
+    GeometryOption,
+    GippOption,
+    HeightOption,
+    Input,
+    NoOrthoOption,
+    Output,
+    OverwriteOption,
+    Precision,
+    ResolutionOption,
+    Sensor,
+    SensorOption,
+    TileOption,
+    number_or_name,
+    read_job,
+    split_names,
+)
+from l1bsr_geo.errors import L1bsrGeoError
+
+app = typer.Typer(
+    name="l1bsr-geo",
+    help="Super-resolve satellite images in sensor geometry and write georeferenced rasters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(models.app, name="models")
+app.add_typer(simulate.app, name="simulate")
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for what a user can mend."""
+    warnings.showwarning = show_warning
+    # GDAL would keep up to 5 % of the machine's memory in decoded blocks; tiles need a few rows
+    os.environ.setdefault("GDAL_CACHEMAX", "128")
+    try:
+        app()
+    except L1bsrGeoError as error:
+        fail(str(error))
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"l1bsr-geo {l1bsr_geo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv for all.")
+    ] = 0,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Super-resolve satellite images in sensor geometry and write georeferenced rasters."""
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logging.basicConfig(
+        level=levels[min(verbose, 2)],
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@app.command()
+def info(
+    product: Annotated[Path, typer.Argument(help="L1B product.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what is in a Sentinel-2 L1B product, and how well it can be located."""
+    from l1bsr_geo.readers.sentinel2_summary import summarize_product
+
+    facts = summarize_product(product)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False, title=facts["product"])
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), _lines(value))
+    Console().print(table)
+
+
+def _lines(value: Any) -> str:
+    """A fact for reading: one line to each entry of a mapping."""
+    if isinstance(value, dict):
+        return "\n".join(f"{k}: {_plain_fact(v)}" for k, v in value.items())
+    return _plain_fact(value)
+
+
+def _plain_fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain_fact(v)}" for k, v in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+@app.command()
+def sr(
+    source: Input,
+    output: Output,
+    sensor: SensorOption = Sensor.AUTO,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name of a model, see `models list`; geometric, or act for bursts."),
+    ] = None,
+    scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights: ours, or a published checkpoint as downloaded.")
+    ] = None,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    geometry: GeometryOption = Geometry.AUTO,
+    gipp: GippOption = None,
+    camera: Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")] = None,
+    start: Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")] = 15,
+    reference: Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")] = "middle",
+    layers: Annotated[
+        Path | None, typer.Option(help="Second GeoTIFF: frame counts, noise gain of a burst.")
+    ] = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    resolution: ResolutionOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    no_ortho: NoOrthoOption = False,
+    dtype: DTypeOption = DType.SOURCE,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="How the network computes.")
+    ] = Precision.AUTO,
+    tile: TileOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Super-resolve: twice the resolution, bands aligned, georeferenced."""
+    from l1bsr_geo.pipelines.super_resolution import super_resolve
+
+    _run(
+        super_resolve,
+        "super-resolving",
+        source,
+        output,
+        **read_job(locals()),
+        camera=camera,
+        start=number_or_name(start),
+        frames=frames,
+        reference=number_or_name(reference),
+        layers=layers,
+        model=model,
+        scale=scale,
+        weights=weights,
+        device=device.value,
+        precision=precision.value,
+        tile=tile,
+    )
+
+
+@app.command()
+def register(
+    source: Input,
+    output: Output,
+    sensor: SensorOption = Sensor.AUTO,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    geometry: GeometryOption = Geometry.AUTO,
+    gipp: GippOption = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    resolution: ResolutionOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    no_ortho: NoOrthoOption = False,
+    dtype: DTypeOption = DType.SOURCE,
+    tile: TileOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Align the bands to B03 at the input's resolution."""
+    from l1bsr_geo.pipelines.bands import register as register_bands
+
+    _run(register_bands, "registering", source, output, **read_job(locals()), tile=tile)
+
+
+@app.command()
+def ortho(
+    source: Input,
+    output: Output,
+    sensor: SensorOption = Sensor.AUTO,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    geometry: GeometryOption = Geometry.AUTO,
+    gipp: GippOption = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    resolution: ResolutionOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    dtype: DTypeOption = DType.SOURCE,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Resample every band onto a map by its own geometry, without matching or restoring."""
+    from l1bsr_geo.pipelines.bands import orthorectify_bands
+
+    _run(orthorectify_bands, "orthorectifying", source, output, **read_job(locals()))
+
+
+@app.command()
+def geolocate(
+    product: Annotated[Path, typer.Argument(help="L1B product with its datastrip.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the grids; inside the product by default.")
+    ] = None,
+    detector: DetectorOption = None,
+    bands: BandsOption = None,
+    gipp: GippOption = None,
+    dem: DemOption = None,
+    geoid: GeoidOption = None,
+    height: HeightOption = 0.0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write location grids (GEO_DATA) that GDAL >= 3.12 and Sen2VM users read."""
+    from l1bsr_geo.pipelines.location_grids import write_location_grids
+
+    with show_progress("locating") as progress:
+        written = write_location_grids(
+            product,
+            output,
+            detector=detector,
+            bands=split_names(bands),
+            gipp=gipp,
+            dem=dem,
+            geoid=geoid,
+            height=height,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for path in written:
+        print(path)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the landscape.")] = 0,
+) -> None:
+    """Make a product, super-resolve it, and leave a COG and a before/after picture."""
+    from l1bsr_geo.pipelines.demo import run_demo
+
+    with show_progress("super-resolving") as progress:
+        result = run_demo(folder, seed=seed, progress=progress)
+    for name, path in result.items():
+        print(f"{name}: {path}")
+
+
+def _run(
+    pipeline: Callable[..., Path], doing: str, source: Path, output: Path, **options: Any
+) -> None:
+    with show_progress(doing) as progress:
+        print(pipeline(source, output, progress=progress, **options))
