@@ -28,7 +28,9 @@ class Radiometry:
     Attributes:
         add_offset: band to what is added to the DN so that zero means no light.
         physical_gains: band to DN per W m-2 sr-1 um-1, of DN with the offset added.
-        noise_model: band to ``(alpha, beta)``; noise variance = alpha^2 + beta DN [DN^2].
+        noise_model: band to ``(alpha, beta)``; noise variance = alpha^2 + beta L [DN^2]. With L the
+            radiance, DN / gain, this meets the noise measured on real crops (1.3 against 1.4 DN at
+            137 DN in B04); with DN in its place it would be twice too large.
         wavelengths: band to central wavelength [nm].
         nodata: the DN that means no data.
         saturated: the DN that means saturated.
