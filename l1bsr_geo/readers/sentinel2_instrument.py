@@ -1,9 +1,7 @@
 """The Sentinel-2 instrument model of a product: DATASTRIP xml and GIPP files to Sentinel2Model."""
 
-import gzip
 import os
-import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,24 +10,14 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from l1bsr_geo.errors import BadInputError, GeometryWarning, MissingInputError
+from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.model import FloatArray
-from l1bsr_geo.geometry.msi_figures import (
-    SpacecraftModel,
-    ViewingDirectionsFile,
-    choose_version,
-    creation,
-    directions_apart,
-    frames_apart,
-    spacecraft_models,
-    viewing_directions,
-)
 from l1bsr_geo.geometry.sentinel2 import (
     EarthOrientation,
     Sentinel2Model,
-    ViewingDirections,
     instrument_to_itrf,
 )
+from l1bsr_geo.readers.sentinel2_gipp import MadeWith, choose_directions, choose_spacecraft
 from l1bsr_geo.readers.sentinel2_metadata import (
     BANDS,
     RESOLUTION,
@@ -50,12 +38,9 @@ class DatastripGeometry:
     """What the DATASTRIP xml says of the geometry; times are GPS seconds since 1980-01-06.
 
     Attributes:
-        name: file the numbers come from.
-        platform: "S2A" ...
+        made_with: the parameter files, and the name of the xml.
         first_line_time: (band, detector) -> start of the strip's first line.
         line_period: seconds to a 10 m line.
-        tdi: band -> TDI configuration.
-        gipp: names of the GIPP files that the product was made with.
         earth: Earth orientation.
         rotation: (3, n) refined rotation about x, y, z [rad, rad/s ...] around ``centre_time``.
         homothety: refined homothety along z, lowest power first.
@@ -67,12 +52,9 @@ class DatastripGeometry:
         orbit_velocity: (M, 3) ITRF [m/s].
     """
 
-    name: str
-    platform: str
+    made_with: MadeWith
     first_line_time: dict[tuple[str, int], float]
     line_period: float
-    tdi: dict[str, str]
-    gipp: frozenset[str]
     earth: EarthOrientation
     rotation: FloatArray
     homothety: FloatArray
@@ -151,11 +133,11 @@ def build_instrument_model(
     if key not in datastrip.first_line_time:
         have = sorted({d for b, d in datastrip.first_line_time if b == band})
         raise MissingInputError(
-            f"{datastrip.name}: no time stamp of band {band}, detector {detector}; found "
+            f"{datastrip.made_with.name}: no time stamp of band {band}, detector {detector}; found "
             f"detectors {have or 'none'} of that band; choose one of them"
         )
-    directions = _directions(datastrip, detector, band, gipp)
-    spacecraft = _spacecraft(datastrip, gipp)
+    directions = choose_directions(datastrip.made_with, detector, band, gipp)
+    spacecraft = choose_spacecraft(datastrip.made_with, gipp)
     time = datastrip.attitude_time
     powers = (time - datastrip.centre_time)[:, None] ** np.arange(datastrip.rotation.shape[1])
     angles = -spacecraft.piloting_to_msi - powers @ datastrip.rotation.T
@@ -211,15 +193,17 @@ def parse_datastrip_geometry(xml: bytes, name: str) -> DatastripGeometry:
     stamps = find_element(root, ".//Time_Stamp", name)
     rotation, homothety = _refining(root)
     return DatastripGeometry(
-        name=name,
-        platform="S2" + find_text(root, ".//SPACECRAFT_NAME", name)[-1].upper(),
+        made_with=MadeWith(
+            name,
+            platform="S2" + find_text(root, ".//SPACECRAFT_NAME", name)[-1].upper(),
+            tdi={
+                BANDS[int(e.attrib["bandId"])]: (e.text or "").strip()
+                for e in root.iterfind(".//TDI_CONFIGURATION")
+            },
+            files=frozenset((e.text or "").strip() for e in root.iterfind(".//GIPP_FILENAME")),
+        ),
         first_line_time=_first_lines(stamps, name),
         line_period=find_value(stamps, "LINE_PERIOD", name, float) * 1e-3,
-        tdi={
-            BANDS[int(e.attrib["bandId"])]: (e.text or "").strip()
-            for e in root.iterfind(".//TDI_CONFIGURATION")
-        },
-        gipp=frozenset((e.text or "").strip() for e in root.iterfind(".//GIPP_FILENAME")),
         earth=earth,
         rotation=rotation,
         homothety=homothety,
@@ -293,131 +277,6 @@ def _samples(
         )
     times = sorted(rows)
     return np.asarray(times), np.asarray([rows[t] for t in times])
-
-
-def _directions(
-    datastrip: DatastripGeometry, detector: int, band: str, gipp: Path | None
-) -> ViewingDirections:
-    tdi = datastrip.tdi.get(band)
-    named = datastrip.gipp
-    if gipp is not None and (files := _gipp_files(gipp, datastrip.platform, "VIEDIR", band)):
-        path = _choose_path(files, named)
-        version = _read_viewing_directions(path)
-        if version.file not in named:
-            shipped, _ = choose_version(viewing_directions(datastrip.platform, band), named)
-            apart = _apart(version, shipped, detector, tdi)
-            _warn_version(datastrip.name, "viewing directions", version.file, shipped.file, apart)
-        return version.directions(detector, tdi)
-    versions = viewing_directions(datastrip.platform, band)
-    version, found = choose_version(versions, named)
-    if not found:
-        others = [v for v in versions if v is not version]
-        spreads = (_apart(version, v, detector, tdi) for v in others)
-        apart = max((spread for spread in spreads if spread), default=None)
-        _warn_version(datastrip.name, "viewing directions", version.file, None, apart)
-    return version.directions(detector, tdi)
-
-
-def _spacecraft(datastrip: DatastripGeometry, gipp: Path | None) -> SpacecraftModel:
-    named = datastrip.gipp
-    if gipp is not None and (files := _gipp_files(gipp, datastrip.platform, "SPAMOD", "B00")):
-        version = _read_spacecraft_model(_choose_path(files, named))
-        if version.file not in named:
-            shipped, _ = choose_version(spacecraft_models(datastrip.platform), named)
-            apart = (frames_apart(version, shipped),) * 2
-            _warn_version(datastrip.name, "spacecraft model", version.file, shipped.file, apart)
-        return version
-    versions = spacecraft_models(datastrip.platform)
-    version, found = choose_version(versions, named)
-    if not found:
-        spread = max((frames_apart(version, v) for v in versions), default=0.0)
-        _warn_version(datastrip.name, "spacecraft model", version.file, None, (spread, spread))
-    return version
-
-
-def _apart(
-    a: ViewingDirectionsFile, b: ViewingDirectionsFile, detector: int, tdi: str | None
-) -> tuple[float, float] | None:
-    one, two = a.directions(detector, tdi), b.directions(detector, tdi)
-    return directions_apart(one, two) if len(one.tan_x) == len(two.tan_x) else None
-
-
-def _warn_version(
-    name: str, what: str, used: str, than: str | None, apart: tuple[float, float] | None
-) -> None:
-    # of one version alone the spread is unknown: the figure is that of the satellites with several
-    mean, most = apart if apart and apart[1] > 0 else (2.0, 6.0)
-    other = f"from {than}" if than else "between versions"
-    warnings.warn(
-        f"{name}: the {what} file that the product was made with is not at hand; {used} is used "
-        f"instead, which differs {other} by {mean:.1f} m on average and {most:.1f} m at most on "
-        "the ground; give the right file with --gipp FOLDER",
-        GeometryWarning,
-        stacklevel=5,
-    )
-
-
-def _gipp_files(folder: Path, platform: str, kind: str, band: str) -> list[Path]:
-    if not folder.is_dir():
-        raise MissingInputError(
-            f"{folder}: no such folder; --gipp expects a folder of Sentinel-2 GIPP files"
-        )
-    pattern = f"{platform}_OPER_GIP_{kind}_*_{band}*"
-    return sorted(p for p in folder.rglob(pattern) if p.is_file())
-
-
-def _choose_path(files: Sequence[Path], named: Collection[str]) -> Path:
-    for path in files:
-        if _stem(path) in named:
-            return path
-    return max(files, key=lambda p: creation(_stem(p)))
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _read_gipp(path: Path) -> Element:
-    try:
-        content = path.read_bytes()
-        return parse_xml(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise BadInputError(f"{path}: truncated gzip ({error}); download it again") from None
-
-
-@lru_cache(maxsize=32)
-def _read_viewing_directions(path: Path) -> ViewingDirectionsFile:
-    root, name = _read_gipp(path), str(path)
-    lists: dict[str, dict[str, ViewingDirections]] = {}
-    for e in root.iterfind(".//VIEWING_DIRECTIONS_LIST"):
-        lists[e.attrib.get("tdi_config", "NO_TDI")] = {
-            d.attrib["detector_id"]: ViewingDirections(
-                np.array(find_text(d, "TAN_PSI_X_LIST", name).split(), np.float64),
-                np.array(find_text(d, "TAN_PSI_Y_LIST", name).split(), np.float64),
-            )
-            for d in e.iterfind("VIEWING_DIRECTIONS")
-        }
-    if not lists:
-        raise BadInputError(
-            f"{path}: found no VIEWING_DIRECTIONS_LIST, expected a GIPP VIEDIR file; take it out "
-            "of the GIPP folder or download it again"
-        )
-    return ViewingDirectionsFile(_stem(path), lists)
-
-
-@lru_cache(maxsize=8)
-def _read_spacecraft_model(path: Path) -> SpacecraftModel:
-    root, name = _read_gipp(path), str(path)
-
-    def angles(tag: str) -> FloatArray:
-        e = find_element(root, f".//{tag}", name)
-        return np.array([find_value(e, r, name, float) for r in ("R1", "R2", "R3")]) * 1e-3
-
-    return SpacecraftModel(
-        _stem(path),
-        angles("PILOTING_TO_MSI_FRAME"),
-        {plane: angles(f"MSI_TO_{plane}") for plane in ("VNIR", "SWIR")},
-    )
 
 
 def gps_seconds(text: str) -> float:
