@@ -55,7 +55,6 @@ class Fit:
         uncertainty: expected length of the error, root mean square over the overlap [px].
         correlation: of the details.
         pixels: that were compared.
-        overlap: share of the reference's blocks that the frame covers.
         sharpness: fine detail of the frame against that of the reference, relative to coarser.
         misfit: mean square of what cells want beyond the affine, in units of their noise.
         cells: what is left.
@@ -65,7 +64,6 @@ class Fit:
     uncertainty: float
     correlation: float
     pixels: float
-    overlap: float
     sharpness: float
     misfit: float
     cells: Cells
@@ -103,7 +101,7 @@ def refine(
     Returns:
         The fit, or None where too little overlaps.
     """
-    windows, overlap = _overlapping(reference, frame, motion, blocks)
+    windows = _overlapping(reference, frame, motion, blocks)
     pieces = [_piece(reference, w, remainder) for w in windows]
     size = np.array(reference.detail.shape[::-1]) / 2
     expected, settled = motion, False
@@ -124,7 +122,7 @@ def refine(
     misfit = _misfit(sure)
     correlation, sharpness, pixels = _likeness(state.pairs)
     uncertainty = float(np.sqrt(error * max(misfit, 1.0)))
-    return Fit(motion, uncertainty, correlation, pixels, overlap, sharpness, misfit, sure)
+    return Fit(motion, uncertainty, correlation, pixels, sharpness, misfit, sure)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,23 +145,23 @@ class _State:
     pairs: list[tuple[F32, F32, F32]]  # per block: reference, resampled frame, weight
 
 
-def _overlapping(
-    reference: Level, frame: Level, motion: F64, most: int
-) -> tuple[list[Window], float]:
-    """Blocks of the reference that the frame covers, spread and textured, and their share."""
-    height, width = frame.detail.shape
-    inside: list[tuple[Window, float]] = []
+def _overlapping(reference: Level, frame: Level, motion: F64, most: int) -> list[Window]:
+    """Blocks of the reference that the frame covers in part at least, spread and textured."""
+    inside = []
     for window, texture in reference.blocks:
         x, y = window.col_off + window.width / 2, window.row_off + window.height / 2
-        qx, qy = motion[:2] @ [x, y, 1]
-        if 0 < qx < width and 0 < qy < height:
-            inside.append((window, texture))
-    share = len(inside) / len(reference.blocks)
+        centre = motion[:2] @ [x, y, 1]
+        covered = 1.0
+        for at, length, whole in zip(centre, window[2:], frame.detail.shape[::-1], strict=True):
+            first, last = max(at - length / 2, 0), min(at + length / 2, whole)
+            covered *= max(last - first, 0) / length
+        if covered > 0.1:
+            inside.append((window, texture * covered))
     if len(inside) > most:
         # of neighbours in reading order, the one with most texture
         groups = np.array_split(np.arange(len(inside)), most)
         inside = [max((inside[i] for i in group), key=lambda b: b[1]) for group in groups]
-    return [window for window, _ in inside], share
+    return [window for window, _ in inside]
 
 
 def _piece(reference: Level, window: Window, remainder: FlowField | None) -> _Piece:

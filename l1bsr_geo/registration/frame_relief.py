@@ -17,8 +17,9 @@ from l1bsr_geo.registration.frame_refine import CELL, Cells, affine_basis
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-_SLOPE = 0.5  # deviation of neighbouring cells of the map, which itself is about 1
-_ROUNDS = 8
+_SLOPE = 0.35  # deviation of neighbouring cells of the map, which itself is about 1
+_LARGEST, _TILT = 3.0, 0.1  # deviations of the vectors and of what an affine took [px]
+_ROUNDS = 10
 _GROUP = 64  # [px] over which cells are averaged to see whether there is relief
 _MISFIT, _LEAST = 2.5, 0.01  # what is left, in units of its noise, and [px]
 
@@ -82,7 +83,8 @@ def common_relief(measured: Mapping[int, Cells], shape: tuple[int, int]) -> dict
 
 def _explain(basis: F64, info: F64, pull: F64) -> tuple[F64, F64]:
     """The vector (2,) of one frame, and the affine (N, 2) that its fit took for relief before."""
-    normal = np.einsum("nki,nkl,nlj->ij", basis, info, basis, optimize=True) + 1e-6 * np.eye(8)
+    normal = np.einsum("nki,nkl,nlj->ij", basis, info, basis, optimize=True)
+    normal += np.diag([1 / _LARGEST**2] * 2 + [1 / _TILT**2] * 6)
     answer = np.linalg.solve(normal, np.einsum("nki,nk->i", basis, pull))
     return answer[:2], np.asarray(basis[..., 2:] @ answer[2:], np.float64)
 
