@@ -119,6 +119,16 @@ def blur(image: Tensor, sigma: float = 1.0, radius: int = 5) -> Tensor:
     return image
 
 
+def enlarge_centred(image: Tensor, scale: int) -> Tensor:
+    """Bilinear, fine sample ``scale * i`` on sample i; beyond the last sample its value goes on.
+
+    (The published code leaves zeros there.)
+    """
+    height, width = (scale * (n - 1) + 1 for n in image.shape[-2:])
+    fine = functional.interpolate(image, (height, width), mode="bilinear", align_corners=True)
+    return functional.pad(fine, (0, scale - 1, 0, scale - 1), mode="replicate")
+
+
 def _check_motion(flow: Tensor) -> None:
     most = float(flow.detach().abs().max())
     if most > MOTION:

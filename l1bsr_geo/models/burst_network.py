@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import BurstViews, blur
+from l1bsr_geo.models.burst import BurstViews, blur, enlarge_centred
 from l1bsr_geo.models.flownet import FlowNet
 from l1bsr_geo.models.pooling import Pooling, PoolingKind
 from l1bsr_geo.ops.flow import change_reference, invert_flow
@@ -249,16 +249,6 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.conv2(functional.relu(self.conv1(x)))
         return out
-
-
-def enlarge_centred(image: Tensor, scale: int) -> Tensor:
-    """Bilinear, fine sample ``scale * i`` on sample i; beyond the last sample its value goes on.
-
-    (The published code leaves zeros there.)
-    """
-    height, width = (scale * (n - 1) + 1 for n in image.shape[-2:])
-    fine = functional.interpolate(image, (height, width), mode="bilinear", align_corners=True)
-    return functional.pad(fine, (0, scale - 1, 0, scale - 1), mode="replicate")
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

@@ -5,7 +5,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,15 +16,8 @@ import torch
 from torch import Tensor
 
 from l1bsr_geo.errors import MissingInputError, WeightsError
+from l1bsr_geo.models.checkpoint_parts import WHERE, Shapes, State, find_state
 
-State = Mapping[str, Tensor]
-"""Parameter name to tensor."""
-
-Shapes = Mapping[str, torch.Size]
-"""Parameter name to shape, in the network's order."""
-
-_WHERE = ("state_dict", "model_state_dict", "model", "net", "network", "params", "params_ema")
-_PREFIXES = ("module.", "model.", "_orig_mod.")
 _CHUNK = 1 << 20
 
 
@@ -96,10 +89,8 @@ def find_weights(name: str, given: str | Path | None, published: PublishedWeight
 def read_checkpoint(path: Path, expected: Shapes | None = None) -> dict[str, Tensor]:
     """Parameters of a safetensors file, or of a torch file as authors publish them.
 
-    Torch files are read with ``weights_only=True``: a pickle that would run code is refused. Their
-    parameters may lie beside other things (epoch, optimizer) and under a common prefix
-    (``module.``). Those of a network of several parts may lie part by part, under any names: a part
-    is known by the names and shapes of its parameters.
+    Torch files are read with ``weights_only=True``: a pickle that would run code is refused. Where
+    in them parameters may be: see ``checkpoint_parts.find_state``.
 
     Args:
         path: the file.
@@ -230,79 +221,12 @@ def _read_torch(path: Path, expected: Shapes | None) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle breaks its reader in any way
         reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise WeightsError(f"{path}: not a torch checkpoint, or a damaged one: {reason}") from error
-    whole = None if expected is None else _join_parts(_find_parts(loaded), expected)
-    state = whole or _find_state(loaded) or _find_named_parts(loaded)
+    state = find_state(loaded, expected)
     if not state:
         raise WeightsError(
             f"{path}: a torch file without parameters: neither a dictionary of tensors nor one "
-            f"under {', '.join(_WHERE)}"
+            f"under {', '.join(WHERE)}"
         )
-    return _without_aliases(_without_prefix(state))
-
-
-def _find_parts(loaded: object) -> list[dict[str, Tensor]]:
-    """Every dictionary of tensors, at any depth; an optimizer's has numbers for names."""
-    if not isinstance(loaded, Mapping):
-        return []
-    if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
-        if not all(isinstance(name, str) for name in loaded):
-            return []
-        return [_without_aliases(_without_prefix(dict(loaded)))]
-    return [part for value in loaded.values() for part in _find_parts(value)]
-
-
-def _find_named_parts(loaded: object) -> dict[str, Tensor]:
-    """The parameters of parts that lie side by side, each with the name of its part."""
-    named = loaded if isinstance(loaded, Mapping) else {}
-    return {
-        f"{key}.{name}": value
-        for key, part in named.items()
-        for found in _find_parts(part)[:1]
-        if isinstance(part, Mapping) and len(found) == len(part)
-        for name, value in found.items()
-    }
-
-
-def _join_parts(parts: list[dict[str, Tensor]], expected: Shapes) -> dict[str, Tensor] | None:
-    """The network's parameters from those of its direct parts; None where one is not there."""
-    joined: dict[str, Tensor] = {}
-    for prefix in dict.fromkeys(name.partition(".")[0] + "." for name in expected):
-        wanted = {
-            name.removeprefix(prefix): shape
-            for name, shape in expected.items()
-            if name.startswith(prefix)
-        }
-        fitting = (p for p in parts if {name: v.shape for name, v in p.items()} == wanted)
-        part = next(fitting, None)
-        if part is None:
-            return None
-        joined |= {prefix + name: value for name, value in part.items()}
-    return joined
-
-
-def _without_aliases(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """FNet as published holds every level twice, by name and in a sequence, which is what runs."""
-    levels = [f"conv{kind}{i}." for kind in ("Pool", "Binl") for i in (1, 2, 3)]
-    renamed = dict(state)
-    for i, level in enumerate(levels):
-        for name in [n for n in state if n.startswith(f"seq.{i}.")]:
-            renamed[level + name.removeprefix(f"seq.{i}.")] = renamed.pop(name)
-    return renamed
-
-
-def _find_state(loaded: object) -> dict[str, Tensor] | None:
-    if not isinstance(loaded, Mapping):
-        return None
-    if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
-        return {str(name): v for name, v in loaded.items()}
-    inner = (_find_state(loaded[key]) for key in _WHERE if key in loaded)
-    return next((state for state in inner if state is not None), None)
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            return _without_prefix({name.removeprefix(prefix): v for name, v in state.items()})
     return state
 
 

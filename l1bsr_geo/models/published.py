@@ -111,7 +111,9 @@ def recognise(path: Path) -> str:
         if published is not None and published.git_blob == blob:
             return name
     for name, shapes in trained.items():
-        if {k: v.shape for k, v in read_checkpoint(path, shapes).items()} == shapes:
+        found = read_checkpoint(path, shapes)
+        # the file must hold nothing else: a part of one network can be the whole of another
+        if len(found) == len(state) and {k: v.shape for k, v in found.items()} == shapes:
             return name
     # the one with most names in common, so that the message says what is wrong with it
     nearest = max(trained, key=lambda name: len(trained[name].keys() & state.keys()))

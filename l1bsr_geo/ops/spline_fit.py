@@ -21,6 +21,8 @@ _BEFORE, _AFTER = 2, 3  # knots beyond the grid: samples up to one spacing outsi
 _STRIP = 1 << 15  # cells at a time, so that what is between the steps stays in the cache
 _CLOSE = 1e-4  # of the first residual: the equations are solved
 
+_LEAST = 1e-5  # of the largest weight of a knot: with less, what it carries is rounding
+
 # half of the 7 x 7 neighbours; the matrix is symmetric
 _OFFSETS = [(dy, dx) for dy in range(4) for dx in range(-3, 4) if (dy, dx) >= (0, 0)]
 
@@ -66,26 +68,28 @@ class SplineFit:
             rows = powers_y[:, :degree, None] * powers_x[:, None, :degree]
             moments += add_rows(rows.flatten(1), order, starts, weight[order])
 
-    def solve(self, regularisation: float, iterations: int) -> Tensor:
-        """The spline at its knots, (height, width).
+    def solve(self, regularisation: Tensor, iterations: int) -> Tensor:
+        """The spline at its knots, (height, width); nothing can be added any more.
 
         Args:
-            regularisation: weight of the squared Laplacian of the coefficients.
+            regularisation: (height, width), weights of the squared Laplacian of the coefficients.
             iterations: of the conjugate gradient, at most.
         """
-        matrix, right = self._matrix(), self._right_side()
+        matrix, right = self._matrix(), _fold(self._right_side())
         del self._normal, self._right
 
         def apply(c: Tensor) -> Tensor:
-            return _multiply(matrix, c) + regularisation * _laplacian(_laplacian(c))
+            data = _fold(_multiply(matrix, _extend(c)))
+            return data + _laplacian(regularisation * _laplacian(c))
 
         # starts from a normalised convolution, which is right for constants
-        total = _multiply(matrix, torch.ones_like(right))
-        start = right / total.clamp_min(1e-3 * float(total.max()))
-        scale = matrix[0] + 20 * regularisation
-        c = _conjugate_gradient(apply, right, start, scale, iterations)
-        values = _smooth(c)
-        return values[_BEFORE:-_AFTER, _BEFORE:-_AFTER]
+        total = _fold(_multiply(matrix, torch.ones_like(matrix[0])))
+        least = _LEAST * float(total.max())
+        mean = right.sum() / total.sum()
+        start = torch.where(total > least, right / total.clamp_min(least), mean)
+        scale = (_fold(matrix[0]) + 20 * regularisation).clamp_min(least)
+        c = _extend(_conjugate_gradient(apply, right, start, scale, iterations))
+        return _smooth(c)[_BEFORE:-_AFTER, _BEFORE:-_AFTER]
 
     def _matrix(self) -> Tensor:
         """(25, height, width): entry k of knot p couples it with knot p + _OFFSETS[k]."""
@@ -143,7 +147,7 @@ def _pieces() -> list[Polynomial]:
 
 @cache
 def _taps() -> Tensor:
-    return torch.tensor([p.coef for p in _pieces()], dtype=torch.float64)
+    return torch.tensor([p.coef.tolist() for p in _pieces()], dtype=torch.float64)
 
 
 @cache
@@ -163,6 +167,23 @@ def _products() -> tuple[list[tuple[int, int, int]], Tensor]:
             horizontal = (pieces[k] * pieces[m]).coef.tolist()
             coefficients.append([a * b for a in vertical for b in horizontal])
     return pairs, torch.tensor(coefficients, dtype=torch.float64)
+
+
+def _extend(c: Tensor) -> Tensor:
+    """Knots beyond the grid are those at its border once more: nothing else would hold them."""
+    around = (_BEFORE, _AFTER, _BEFORE, _AFTER)
+    return functional.pad(c[None, None], around, mode="replicate")[0, 0]
+
+
+def _fold(values: Tensor) -> Tensor:
+    """The adjoint of ``_extend``."""
+    rows = values[_BEFORE:-_AFTER].clone()
+    rows[0] += values[:_BEFORE].sum(0)
+    rows[-1] += values[-_AFTER:].sum(0)
+    folded = rows[:, _BEFORE:-_AFTER].clone()
+    folded[:, 0] += rows[:, :_BEFORE].sum(1)
+    folded[:, -1] += rows[:, -_AFTER:].sum(1)
+    return folded
 
 
 def _multiply(matrix: Tensor, c: Tensor) -> Tensor:
