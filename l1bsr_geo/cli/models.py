@@ -22,14 +22,17 @@ def list_models() -> None:
     table = Table("name", "scale", "bands", "weights", "source")
     for name, entry in MODELS.items():
         spec = entry.spec
-        if entry.weights is None:
+        if not entry.takes_weights:
             weights = "needs none"
         elif find_cached(name).is_file():
             weights = "here"
+        elif entry.weights is None:
+            weights = "to train"
         else:
-            weights = f"to fetch ({entry.weights.licence})"
+            weights = f"to fetch ({entry.weights.licence or 'no licence stated'})"
         bands = " ".join(spec.bands) if spec.bands else "any"
-        table.add_row(name, f"x{spec.scale}", bands, weights, spec.source)
+        scales = " ".join(f"x{scale}" for scale in entry.scales or (spec.scale,))
+        table.add_row(name, scales, bands, weights, spec.source)
     Console().print(table)
 
 
