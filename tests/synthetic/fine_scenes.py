@@ -8,7 +8,7 @@ from PIL import Image
 AERIAL = Path(__file__).resolve().parents[2].parent / "shared/data/aerial"
 
 
-def fine_scenes(count, size, place="seneca"):
+def fine_scenes(count, size, place="seneca", skip=0):
     """Radiance [DN], float32 (size, size) each.
 
     Photographs are halved (Lanczos), which kills what JPEG and Bayer pattern left.
@@ -16,13 +16,14 @@ def fine_scenes(count, size, place="seneca"):
     Args:
         count: of scenes.
         size: rows and columns.
-        place: folder of photographs: ``"seneca"`` for testing, ``"brighton"`` for choosing
-            parameters.
+        place: folder of photographs: ``"seneca"`` (fields and woods) or ``"brighton"`` (a park and
+            buildings).
+        skip: photographs to leave out: other ones than those that parameters were chosen on.
     """
     paths = sorted((AERIAL / place).glob("*.jpg"))
-    if len(paths) < count:
-        return [made_ground(size, seed) for seed in range(count)]
-    return [photograph(path, size) for path in paths[:: len(paths) // count][:count]]
+    if len(paths) < count + skip:
+        return [made_ground(size, skip + seed) for seed in range(count)]
+    return [photograph(path, size) for path in paths[skip :: len(paths) // count][:count]]
 
 
 def photograph(path, size):
