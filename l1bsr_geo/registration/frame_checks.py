@@ -6,8 +6,8 @@ from l1bsr_geo.registration.frame_levels import Frame
 from l1bsr_geo.registration.frame_refine import Fit, refine
 from l1bsr_geo.registration.frame_search import correlation_score
 
-CHANCE = 80.0  # score that unrelated frames do not reach: they were seen to reach 42
-BLURRED = 0.6  # sharpness against the others; a Gaussian blur of about 0.8 px
+CHANCE = 80.0  # score that unrelated frames hardly reach: similar fields did, at several places
+BLURRED = 0.75  # sharpness against the others; a Gaussian blur of 0.8 px, good frames reach 0.95
 DISAGREE = 0.08  # [px] allowed between two ways to a frame, beyond their uncertainties
 _ROUNDS = 6
 

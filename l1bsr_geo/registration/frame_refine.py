@@ -28,7 +28,7 @@ _ROUNDS = 12
 _SETTLED = 0.002  # [px]
 _FAR = 3.0  # standard deviations at which a pixel counts half
 _FEWEST = 256  # pixels that must be compared
-_FINE = 2.0  # [px] detail below this scale shows how sharp an image is
+_FINE = 1.2  # [px] detail below this scale shows how sharp an image is
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from l1bsr_geo.registration.frame_levels import Level
 F32 = npt.NDArray[np.float32]
 
 INDEPENDENT = 0.25  # share of the pixels of a detail image that count: it is blurred
-_CANDIDATES = 6
+_CANDIDATES = 5  # of each kind
+_SAME = 0.98  # no two frames agree better; beyond, correlations tell nothing
 _LOW_PASS = 0.25  # [cycles per pixel] most beyond is alias
 _FADE = 0.06  # of the width: the frame's edge must not match itself
 
@@ -24,14 +25,20 @@ class Place:
     Attributes:
         shift: (dx, dy) [px of the level]: the reference's p is in the other at p + shift.
         correlation: of the details there, -1 to 1.
-        score: its log-likelihood against chance, with what geometry says.
-        lead: by how much the score exceeds that of the next best place elsewhere.
+        pixels: that were compared.
+        rival: likelihood per pixel of the next best place elsewhere, against this one's: near 1
+            where the ground repeats itself.
     """
 
     shift: tuple[int, int]
     correlation: float
-    score: float
-    lead: float = 0.0
+    pixels: float
+    rival: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """Log-likelihood against chance; that something is never quite the same caps it."""
+        return correlation_score(_SAME * self.correlation, self.pixels)
 
 
 def find_place(
@@ -39,39 +46,35 @@ def find_place(
     other: Level,
     min_overlap: float,
     expected: tuple[float, float] | None = None,
-    doubt: float = 100.0,
+    doubt: float = np.inf,
 ) -> Place | None:
     """The best displacement of all that leave some overlap.
 
-    Phase correlation of the whole frames proposes; the correlation of what overlaps decides.
+    Phase correlation of the whole frames proposes, plain correlation too, which shows repetitions;
+    the normalised correlation of what overlaps decides.
 
     Args:
         reference: a level.
         other: the same level of another frame.
         min_overlap: share of the reference's area that must be covered.
         expected: (dx, dy) that geometry foretells [px of the level].
-        doubt: standard deviation of ``expected`` [px of the level].
+        doubt: farthest from ``expected`` that is looked at [px of the level].
 
     Returns:
         The place, or None where no displacement leaves enough overlap.
     """
-    surface = _phase_correlation(reference, other)
-    places = [
-        place
-        for shift in _peaks(surface, min_overlap, reference.detail.shape)
-        if (place := _judge(reference, other, shift, min_overlap)) is not None
-    ]
-    if expected is not None:
-        places = [
-            replace(p, score=p.score - np.square(np.subtract(p.shift, expected) / doubt).sum() / 2)
-            for p in places
-        ]
-    places.sort(key=lambda p: -p.score)
+    allowed = _allowed(reference.detail.shape, min_overlap, expected, doubt)
+    proposals = {
+        shift for surface in _correlations(reference, other) for shift in _peaks(surface, allowed)
+    }
+    judged = [_judge(reference, other, shift, min_overlap) for shift in sorted(proposals)]
+    places = sorted((p for p in judged if p is not None), key=lambda p: -p.score)
     if not places:
         return None
     best = places[0]
-    elsewhere = [p.score for p in places if np.abs(np.subtract(p.shift, best.shift)).max() > 2]
-    return replace(best, lead=best.score - max(elsewhere, default=0.0))
+    elsewhere = [p for p in places if np.abs(np.subtract(p.shift, best.shift)).max() > 2]
+    each = max(best.score / best.pixels, 1e-12)
+    return replace(best, rival=max((p.score / p.pixels / each for p in elsewhere), default=0.0))
 
 
 def correlation_score(correlation: float, pixels: float) -> float:
@@ -80,8 +83,14 @@ def correlation_score(correlation: float, pixels: float) -> float:
     return float(z * z / 2)
 
 
-def _phase_correlation(reference: Level, other: Level) -> F32:
-    size = [scipy.fft.next_fast_len(2 * n, real=True) for n in reference.detail.shape]
+def _padded(shape: tuple[int, ...]) -> list[int]:
+    """Size of transforms that keep a frame and its cyclic copy apart."""
+    return [scipy.fft.next_fast_len(2 * n, real=True) for n in shape]
+
+
+def _correlations(reference: Level, other: Level) -> tuple[F32, F32]:
+    """Phase correlation and plain correlation at all displacements, (rows, columns), cyclic."""
+    size = _padded(reference.detail.shape)
     a, b = (
         scipy.fft.rfft2(level.detail * level.valid * _window(level.detail.shape), size)
         for level in (reference, other)
@@ -90,8 +99,30 @@ def _phase_correlation(reference: Level, other: Level) -> F32:
     strength = np.abs(cross)
     fy, fx = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])
     low = np.exp(-(fx * fx + fy * fy) / _LOW_PASS**2).astype(np.float32)
-    cross *= low / (strength + np.float32(1e-3) * strength.mean() + np.float32(1e-20))
-    return np.asarray(scipy.fft.irfft2(cross, size), np.float32)
+    white = cross * (low / (strength + np.float32(1e-3) * strength.mean() + np.float32(1e-20)))
+    return scipy.fft.irfft2(white, size), scipy.fft.irfft2(cross, size)
+
+
+def _lags(shape: tuple[int, ...]) -> list[npt.NDArray[np.int_]]:
+    """Displacements dy and dx along the axes of a correlation."""
+    return [np.rint(np.fft.fftfreq(n) * n).astype(int) for n in _padded(shape)]
+
+
+def _allowed(
+    shape: tuple[int, ...],
+    min_overlap: float,
+    expected: tuple[float, float] | None,
+    doubt: float,
+) -> F32:
+    """Share of the frame that overlaps at each displacement, zero where none is looked for."""
+    dy, dx = _lags(shape)
+    area = np.outer(
+        *(np.clip(1 - np.abs(d) / n, 0, 1) for d, n in zip((dy, dx), shape, strict=True))
+    )
+    area[area < min_overlap] = 0
+    if expected is not None:
+        area[np.hypot(dy[:, None] - expected[1], dx - expected[0]) > doubt] = 0
+    return area.astype(np.float32)
 
 
 def _window(shape: tuple[int, ...]) -> F32:
@@ -102,14 +133,16 @@ def _window(shape: tuple[int, ...]) -> F32:
     return np.asarray(np.outer(*sides), np.float32)
 
 
-def _peaks(surface: F32, min_overlap: float, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The highest separate peaks (dx, dy) of those that leave some overlap."""
-    dy, dx = (np.rint(np.fft.fftfreq(n) * n).astype(int) for n in surface.shape)
-    left = [np.clip(1 - np.abs(d) / n, 0, 1) for d, n in zip((dy, dx), shape, strict=True)]
+def _peaks(surface: F32, allowed: F32) -> list[tuple[int, int]]:
+    """The highest separate peaks (dx, dy), heights per overlap."""
+    surface = np.asarray(surface / np.maximum(allowed, np.float32(1e-3)), np.float32)
     top = surface == ndimage.maximum_filter(surface, 5, mode="wrap")
-    rows, columns = np.nonzero(top & (np.outer(*left) >= min_overlap))
+    rows, columns = np.nonzero(top & (allowed > 0))
     order = np.argsort(-surface[rows, columns])[:_CANDIDATES]
-    return [(int(dx[columns[k]]), int(dy[rows[k]])) for k in order]
+    signed = [
+        np.where(2 * k >= n, k - n, k) for k, n in zip((rows, columns), surface.shape, strict=True)
+    ]
+    return [(int(signed[1][k]), int(signed[0][k])) for k in order]
 
 
 def _judge(
@@ -126,7 +159,7 @@ def _judge(
     a, b = reference.detail[here], other.detail[there]
     power = float((weight * a * a).sum()) * float((weight * b * b).sum())
     correlation = float((weight * a * b).sum()) / max(power, 1e-30) ** 0.5
-    return Place(shift, correlation, correlation_score(correlation, pixels))
+    return Place(shift, correlation, pixels)
 
 
 def _from(start: int, length: int) -> slice:

@@ -20,6 +20,7 @@ F64 = npt.NDArray[np.float64]
 
 _BRIGHT = 0.5  # share of saturated pixels above which a frame tells too little
 _WORTH = 0.01  # [px] a smaller remainder of what is foretold is left out
+_RIVAL = 0.6  # of another place, see `Place`; good frames reach 0.25, chance gives 0.5 and more
 _ENOUGH = 128  # [px] smaller frames do not show relief
 
 
@@ -27,17 +28,17 @@ def align_frames(
     burst: Burst,
     *,
     elevation: Elevation | None = None,
-    doubt: float = 100.0,
+    doubt: float = 250.0,
     min_overlap: float = 0.15,
     max_uncertainty: float = 0.1,
 ) -> BurstFlow:
     """Measure the motion of every frame of a burst to its reference, frame 0.
 
-    Where frames have geometry it foretells the motion. Phase correlation finds the place of each
-    frame on the reference in the whole range that leaves some overlap; least squares refine an
-    affine, with Cauchy weights; where relief leaves more than that, one map of it is found from all
-    frames together. Gain and
-    local means do not matter, so exposures may differ; saturated pixels are left out.
+    Where frames have geometry it foretells the motion. Correlation finds the place of each frame on
+    the reference, around there or in the whole range that leaves some overlap; least squares refine
+    an affine, with Cauchy weights; where relief leaves more than that, one map of it is found from
+    all frames together. Gain and local means do not matter, so exposures may differ; saturated
+    pixels are left out.
 
     A frame is used only where it proves its place: it correlates beyond chance and better than at
     any other place, its expected error is small, it is as sharp as the others, and the way to it
@@ -46,7 +47,7 @@ def align_frames(
     Args:
         burst: the frames.
         elevation: the ground, for the geometry; height 0 by default.
-        doubt: standard deviation of what geometry foretells [px].
+        doubt: farthest from where geometry foretells a frame that it is looked for [px].
         min_overlap: share of the reference that a frame must cover.
         max_uncertainty: expected error beyond which a frame is rejected [px].
 
@@ -158,7 +159,9 @@ def _find(
     place = find_place(reference.small, frame.small, min_overlap, expected, doubt / factor)
     if place is None:
         beside = f" beside its saturated pixels ({100 * frame.bright:.0f} %)" * (frame.bright > 0.1)
-        return f"it shares less than {100 * min_overlap:.0f} % with the reference{beside}"
+        where = f" within {doubt:g} px of where geometry foretells it" * (expected is not None)
+        share = f"{100 * min_overlap:.0f} %"
+        return f"it shares less than {share} with the reference{where}{beside}"
     motion = scaled(linear, 1 / factor)
     motion[:2, 2] += middle[:2] + place.shift - (motion @ middle)[:2]
     coarse = refine(reference.small, frame.small, motion) if factor > 1 else None
@@ -166,7 +169,7 @@ def _find(
     fit = refine(reference.full, frame.full, motion, remainder=remainder)
     if fit is None or correlation_score(fit.correlation, fit.pixels) < CHANCE:
         return "it shows nothing of the reference"
-    if place.lead < CHANCE / 4:
+    if place.rival > _RIVAL:
         return "it matches the reference at several places"
     return fit
 
