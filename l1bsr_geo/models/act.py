@@ -22,6 +22,7 @@ from l1bsr_geo.models.burst import (
     accumulate,
     blur,
     enlarge_centred,
+    in_full_precision,
 )
 from l1bsr_geo.ops.splat import fine_positions, read_at
 from l1bsr_geo.ops.spline_fit import SplineFit
@@ -69,6 +70,7 @@ class ACT:
             "images, ISPRS Annals 2020",
         )
 
+    @in_full_precision
     def __call__(
         self, views: Tensor, flow: Tensor | None = None, *, exposures: Tensor | None = None
     ) -> Tensor:

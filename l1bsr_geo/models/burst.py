@@ -1,7 +1,10 @@
 """What all multi-frame restorers share: a burst one band at a time, frame by frame."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
@@ -10,6 +13,8 @@ from torch.nn import functional
 from l1bsr_geo.errors import L1bsrGeoWarning
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.splat import Splat
+
+P = ParamSpec("P")
 
 MOST_FRAMES = 1000
 """No limit: memory does not grow with the frames."""
@@ -106,6 +111,18 @@ def accumulate(views: BurstViews, scale: int) -> tuple[Tensor, Tensor]:
     return added, weight
 
 
+def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Run a function without autocast: eight bits of mantissa are no radiometry."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return run
+
+
+@in_full_precision
 def blur(image: Tensor, sigma: float = 1.0, radius: int = 5) -> Tensor:
     """Gaussian blur with reflected borders, (B, 1, H, W)."""
     at = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)

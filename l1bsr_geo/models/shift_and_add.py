@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import MOST_FRAMES, MOTION, BurstViews, accumulate
+from l1bsr_geo.models.burst import MOST_FRAMES, MOTION, BurstViews, accumulate, in_full_precision
 
 _HOLE = 0.05  # a fine pixel with less weight than this is a hole
 _REACH = 4  # [fine px] of the Gaussian that fills holes
@@ -40,6 +40,7 @@ class ShiftAndAdd:
             source="baseline of Nguyen et al., DSA, CVPRW EarthVision 2021",
         )
 
+    @in_full_precision
     def __call__(
         self, views: Tensor, flow: Tensor | None = None, *, exposures: Tensor | None = None
     ) -> Tensor:

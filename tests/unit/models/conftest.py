@@ -1,11 +1,14 @@
 """Weights that anyone can rebuild, as in ../shared/golden/README.md."""
 
 import json
+import weakref
 import zlib
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def rebuilt(shapes, gain):
@@ -41,3 +44,41 @@ def random_weights():
     return lambda module, gain=0.35: rebuilt(
         {name: tuple(v.shape) for name, v in module.state_dict().items()}, gain
     )
+
+
+def tensors(tree):
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
+
+
+class LiveMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors that were made inside, as long as they live."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak, self.known = 0, 0, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for tensor in tensors((args, kwargs)):
+            self.count(tensor.untyped_storage(), 0)  # was there before
+        result = function(*args, **(kwargs or {}))
+        for tensor in tensors(result):
+            self.count(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
+        return result
+
+    def count(self, storage, size):
+        if storage.data_ptr() in self.known or not storage.nbytes():
+            return
+        self.known.add(storage.data_ptr())
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self.forget, storage.data_ptr(), size)
+
+    def forget(self, pointer, size):
+        self.known.discard(pointer)
+        self.live -= size
+
+
+@pytest.fixture
+def live_memory():
+    """A context that knows the ``peak`` of what tensors took inside."""
+    return LiveMemory

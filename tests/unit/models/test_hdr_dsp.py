@@ -1,11 +1,8 @@
 """The networks of bursts: DSA, HDR-DSP and its variants."""
 
-import weakref
-
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from l1bsr_geo.errors import L1bsrGeoWarning
 from l1bsr_geo.models.base import BurstRestorer, EncodingRestorer
@@ -108,42 +105,15 @@ def test_streaming_is_the_formula_for_the_whole_stack(network):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors that were made inside, as long as they live."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak, self.known = 0, 0, set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in torch.utils._pytree.tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self.count(tensor.untyped_storage())
-        return result
-
-    def count(self, storage):
-        if storage.data_ptr() in self.known or not storage.nbytes():
-            return
-        self.known.add(storage.data_ptr())
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self.forget, storage.data_ptr(), storage.nbytes())
-
-    def forget(self, pointer, size):
-        self.known.discard(pointer)
-        self.live -= size
-
-
 @torch.inference_mode()
-def test_memory_does_not_grow_with_the_frames(network):
+def test_memory_does_not_grow_with_the_frames(network, live_memory):
     streamed, kept = [], []
     for frames in (5, 30):
         views, flow = burst(frames)
-        with LiveMemory() as memory:
+        with live_memory() as memory:
             network(views, flow)
         streamed.append(memory.peak)
-        with LiveMemory() as memory:
+        with live_memory() as memory:
             network.encode_frames(views)
         kept.append(memory.peak)
     assert streamed[1] < 1.05 * streamed[0]

@@ -138,6 +138,25 @@ def test_what_a_frame_lacks_adds_nothing(make):
     np.testing.assert_allclose(make()(views, flow)[0, 0].numpy(), three, atol=0.05)
 
 
+@pytest.mark.parametrize("make", CLASSICAL)
+def test_memory_does_not_grow_with_the_frames(make, live_memory):
+    peaks = []
+    for frames in (5, 30):
+        burst = simulate_burst(made_ground(250, 1), SHAPE, frames, seed=2)
+        with live_memory() as memory:
+            restore(make(), burst)
+        peaks.append(memory.peak)
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+@pytest.mark.parametrize("name", ["shift-and-add", "act"])
+def test_half_precision_is_for_networks_only(name):
+    burst = simulate_burst(made_ground(250, 1), SHAPE, 4, seed=2)
+    views, flow = burst.frames[None, :, None], burst.flow[None, :, None]
+    coarse = Model(name, precision="bf16").restore(views, flow)
+    np.testing.assert_array_equal(coarse, Model(name).restore(views, flow))
+
+
 def test_accumulate_counts_frames():
     burst = simulate_burst(made_ground(250, 1), SHAPE, 8, seed=2)
     views, flow = (torch.from_numpy(v)[None, :, None] for v in (burst.frames, burst.flow))
