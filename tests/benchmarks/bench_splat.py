@@ -25,7 +25,7 @@ from l1bsr_geo.ops.splat import splat
 
 
 def splat_per_channel(samples, motion, scale):
-    """The baseline: (B, C, H, W) and (B, 2, H, W) as B * C images, each with a flow; eight passes."""
+    """The baseline: channels are images, each with a flow of its own; eight passes."""
     flows = motion[:, None].repeat(1, samples.shape[1], 1, 1, 1).flatten(0, 1)
     corners = list(find_corners(flows, scale))
     added = scatter(corners, samples.flatten(0, 1).flatten(1), samples, scale)
