@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,20 @@ from l1bsr_geo.geometry.model import GeometryModel
 from l1bsr_geo.images import BandStack, PixelSource
 from l1bsr_geo.readers.rpc import from_rasterio
 from l1bsr_geo.readers.sentinel2_metadata import BANDS, band_name
-from l1bsr_geo.readers.sources import RasterSource, ScaledSource, check_complete, open_raster
+from l1bsr_geo.readers.sources import (
+    MaskedSource,
+    RasterSource,
+    ScaledSource,
+    check_complete,
+    open_raster,
+)
 
 DEFAULT_BANDS = ("B02", "B03", "B04", "B08")
 REFLECTANCE_GAIN = 10_000.0
 """DN per unit of reflectance, as in Sentinel-2 products."""
 
 _COLOURS = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "near infrared": "B08"}
+_NO_MASK_BAND = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
 _LARGEST_REFLECTANCE = 4.0  # snow, clouds and glint exceed 1; DN do not stay below this
 
 
@@ -33,9 +40,14 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
 
     Bands are found by name: descriptions, BANDNAME tags or colours such as ``B2``, ``B02``,
     ``B4, central wavelength 665 nm``, ``blue``, ``nir``. Four bands without names are taken as B02,
-    B03, B04, B08, with a warning. Scale and offset of the file become ``attrs["scale_factor"]``
-    (value per DN) and ``add_offset``. A float raster whose values look like reflectance (none
-    above 4) is read as DN = 10000 x value, with a warning and ``attrs["scale_factor"]`` = 1/10000.
+    B03, B04, B08, with a warning. Scale and offset of every band become ``attrs["scale_factor"]``
+    (value per DN) and ``attrs["add_offset"]`` (value of DN 0), by band name; ``add_offset`` of the
+    stack is the latter in DN. A float raster whose values look like reflectance (none above 4) is
+    read as DN = 10000 x value, with a warning and scales of 1/10000.
+
+    Where a mask or an alpha band (one that is not a band of the image) is 0, pixels are read as no
+    data: the value that the file declares, else NaN or the least value of a whole-number type. A
+    masked file's valid pixels of that least value are read as 1 DN more, to stay valid.
 
     The geometry is the map transform where there is a CRS, else the RPC, else none.
 
@@ -74,10 +86,7 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
     }
     scales = {b: float(raster.scales[i - 1]) or 1.0 for b, i in chosen.items()}
     offsets = {b: float(raster.offsets[i - 1]) for b, i in chosen.items()}
-    if len(set(scales.values())) > 1:
-        raise BadInputError(f"{name}: bands have scales {scales}; one scale for all was expected")
-    scale = next(iter(scales.values()))
-    if scale == 1.0 and _is_reflectance(raster, list(chosen.values())):
+    if set(scales.values()) == {1.0} and _is_reflectance(raster, list(chosen.values())):
         warnings.warn(
             L1bsrGeoWarning(
                 f"{name} holds float values of at most {_LARGEST_REFLECTANCE:g}, taken as "
@@ -85,30 +94,21 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
             ),
             stacklevel=4,
         )
-        scale = 1 / REFLECTANCE_GAIN
+        scales = dict.fromkeys(sources, 1 / REFLECTANCE_GAIN)
         sources = {b: ScaledSource(s, REFLECTANCE_GAIN, nodata) for b, s in sources.items()}
-    flags = {flag for i in chosen.values() for flag in raster.mask_flag_enums[i - 1]}
-    masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-    if nodata is None and (masked or ColorInterp.alpha in raster.colorinterp[len(DEFAULT_BANDS) :]):
-        warnings.warn(
-            L1bsrGeoWarning(
-                f"{name} marks missing pixels by a mask or alpha band, which is not read; set a "
-                "no data value (gdal_translate -a_nodata) if that matters"
-            ),
-            stacklevel=4,
-        )
+    sources, nodata = _apply_mask(raster, name, chosen, sources)
     grid = GeoGrid(raster.shape, geometry_of(raster))
     return BandStack(
         sources=sources,
         grids=dict.fromkeys(sources, grid),
         reference="B03" if "B03" in sources else next(iter(sources)),
-        add_offset={b: offsets[b] / scale for b in sources},
+        add_offset={b: offsets[b] / scales[b] for b in sources},
         nodata=nodata,
         attrs={
             "product": Path(name).stem,
             "level": "raster",
-            "scale_factor": scale,
-            "add_offset": {b: offsets[b] for b in sources},
+            "scale_factor": scales,
+            "add_offset": offsets,
             "rpcs": raster.rpcs is not None,
             "gcps": len(raster.gcps[0]),
             "tags": dict(raster.tags()),
@@ -116,11 +116,56 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
     )
 
 
+def _apply_mask(
+    raster: Any, name: str, chosen: Mapping[str, int], sources: Mapping[str, PixelSource]
+) -> tuple[dict[str, PixelSource], float | None]:
+    """The sources with no data where a mask or alpha band is 0, and the value of no data.
+
+    As in GDAL, a mask overrules the no data value that a file declares, and an alpha does not (it
+    is often opaque everywhere): then either means no data.
+    """
+    masks: dict[str, PixelSource] = {
+        b: RasterSource(name, i, raster.shape, np.dtype(np.uint8), mask=True)
+        for b, i in chosen.items()
+        if not _NO_MASK_BAND & set(raster.mask_flag_enums[i - 1])
+    }
+    dtype = next(iter(sources.values())).dtype
+    declared = _holds(dtype, raster.nodata)
+    alone = bool(masks) or not declared
+    alphas = [i for i in raster.indexes if i not in chosen.values() and _is_alpha(raster, i)]
+    if not masks and alphas:
+        kind = np.dtype(raster.dtypes[alphas[0] - 1])
+        masks = dict.fromkeys(chosen, RasterSource(name, alphas[0], raster.shape, kind))
+    if not masks:
+        return dict(sources), raster.nodata
+    nodata = raster.nodata if declared else _spare_value(dtype)
+    return {
+        b: MaskedSource(s, masks[b], nodata, alone) if b in masks else s for b, s in sources.items()
+    }, nodata
+
+
+def _holds(dtype: np.dtype[Any], nodata: float | None) -> bool:
+    if nodata is None or dtype.kind == "f":
+        return nodata is not None
+    limits = np.iinfo(dtype)
+    return limits.min <= nodata <= limits.max and float(nodata).is_integer()
+
+
+def _spare_value(dtype: np.dtype[Any]) -> float:
+    """What means no data where the file declares nothing."""
+    return float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
+
+
+def _is_alpha(raster: Any, index: int) -> bool:
+    is_alpha: bool = raster.colorinterp[index - 1] == ColorInterp.alpha
+    return is_alpha and _name_of(raster, index) is None
+
+
 def _choose_bands(raster: Any, name: str, wanted: Sequence[str] | None) -> dict[str, int]:
     """Band names to 1-based indices."""
     indices = list(raster.indexes)
     if len(indices) > len(DEFAULT_BANDS):  # GDAL calls the fourth of four unnamed bands alpha
-        indices = [i for i in indices if raster.colorinterp[i - 1] != ColorInterp.alpha]
+        indices = [i for i in indices if not _is_alpha(raster, i)]
     named: dict[str, int] = {}
     for i in indices:
         if (band := _name_of(raster, i)) is not None:

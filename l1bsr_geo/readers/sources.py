@@ -1,4 +1,4 @@
-"""Bands on disk, read by windows: single files, granules one below the other, scaled values.
+"""Bands on disk, read by windows: single files, granules one below the other, scaled values, masks.
 
 Every source is a small picklable value. Open files are shared by all sources of a worker, so that
 GDAL keeps the decoded JPEG 2000 blocks between neighbouring tiles; each file is read by one thread
@@ -30,19 +30,21 @@ _MAX_OPEN = 64
 
 @dataclass(frozen=True)
 class RasterSource:
-    """One band of a raster file.
+    """One band of a raster file, or GDAL's mask of it.
 
     Attributes:
         path: what GDAL opens.
         band: 1-based.
         shape: ``(height, width)``.
-        dtype: the type on disk.
+        dtype: the type on disk; uint8 of a mask.
+        mask: whether the mask is read (0 where there is no data) and not the band.
     """
 
     path: str
     band: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    mask: bool = False
 
     def read(self, window: Window) -> npt.NDArray[Any]:
         """The pixels of a window inside the image.
@@ -52,9 +54,8 @@ class RasterSource:
         """
         try:
             with _opened(self.path) as raster:
-                pixels: npt.NDArray[Any] = raster.read(
-                    self.band, window=rasterio.windows.Window(*window)
-                )
+                read = raster.read_masks if self.mask else raster.read
+                pixels: npt.NDArray[Any] = read(self.band, window=rasterio.windows.Window(*window))
         except RasterioError as error:
             raise BadInputError(
                 f"{self.path} cannot be decoded at rows {window.row_off} to "
@@ -123,6 +124,48 @@ class ScaledSource:
         if self.nodata is not None and not np.isnan(self.nodata):
             scaled[raw == self.nodata] = self.nodata
         return scaled
+
+
+@dataclass(frozen=True)
+class MaskedSource:
+    """Another source, with a no data value where a mask is 0.
+
+    Attributes:
+        source: the pixels.
+        mask: 0 where there is no data; of the same shape.
+        nodata: what such pixels become. The type of ``source`` can hold it.
+        alone: the mask alone tells: a pixel that it keeps and that happens to equal ``nodata`` is
+            read as the next value, so that it stays data. Otherwise such a pixel is no data, too.
+    """
+
+    source: PixelSource
+    mask: PixelSource
+    nodata: float
+    alone: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)``."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type on disk."""
+        return self.source.dtype
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """The pixels of a window."""
+        pixels, kept = self.source.read(window), self.mask.read(window) != 0
+        if self.alone:
+            pixels[kept & (pixels == self.nodata)] = _next_value(self.nodata, self.dtype)
+        pixels[~kept] = self.nodata
+        return pixels
+
+
+def _next_value(value: float, dtype: np.dtype[Any]) -> float:
+    if dtype.kind == "f":
+        return float(np.nextafter(np.asarray(value, dtype), np.asarray(np.inf, dtype)))
+    return value - 1 if value == np.iinfo(dtype).max else value + 1
 
 
 def open_source(path: str, band: int = 1, name: str = "") -> RasterSource:
