@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -224,6 +224,17 @@ class DetectorCrop(BandStack):
     detector: int
     first_line: int = 0
 
+    def crop(self, window: Window) -> Self:
+        """The crop of a window of the reference grid, with the line and time where it begins."""
+        lines = window.row_off * self.attrs.get("resolution", {}).get(self.reference, 10) // 10
+        attrs = dict(self.attrs)
+        if "line_period" in attrs and "time" in attrs:
+            start = datetime.fromisoformat(attrs["time"].replace("Z", "+00:00"))
+            start += timedelta(seconds=lines * attrs["line_period"])
+            attrs["time"] = start.isoformat().replace("+00:00", "Z")
+        cropped = super().crop(window)
+        return replace(cropped, first_line=self.first_line + lines, attrs=attrs)
+
 
 @dataclass(frozen=True)
 class DetectorOverlap:
@@ -359,9 +370,11 @@ class BandScene:
         return self.stack.nodata
 
     def read(self, window: Window) -> Views:
-        """The bands of a window, zero-based, with masks and flow."""
+        """The bands of a window, zero-based, with flow; neither no data nor saturated is valid."""
         raw = np.stack([self.stack.sources[b].read(window) for b in self.bands])
         valid = _is_data(raw, self.nodata)
+        if self.stack.saturated is not None:  # of a value nobody knows: it must not bleed
+            valid &= raw != self.stack.saturated
         offset = np.asarray(self.add_offset, np.float32)[:, None, None]
         flow = None if self.flow is None else self.flow.read(window)[None]
         return Views((raw.astype(np.float32) + offset)[None], valid[None], flow)

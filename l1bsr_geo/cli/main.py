@@ -52,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer brings along
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
 
@@ -61,10 +62,21 @@ def main() -> None:
     warnings.showwarning = show_warning
     # GDAL would keep up to 5 % of the machine's memory in decoded blocks; tiles need a few rows
     os.environ.setdefault("GDAL_CACHEMAX", "128")
+    loud = [word for word in sys.argv[1:] if word in ("-v", "-vv", "--verbose")]
+    words = [word for word in sys.argv[1:] if word not in loud]  # -v may stand anywhere
     try:
-        app()
+        code = app([*loud, *words], standalone_mode=False)
     except L1bsrGeoError as error:
         fail(str(error))
+    except USAGE_ERROR as error:
+        fail(error.format_message())
+    except typer.Abort:
+        raise SystemExit(130) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}")
+    raise SystemExit(code or 0)
 
 
 def _show_version(value: bool) -> None:

@@ -110,11 +110,14 @@ def write_cog(
     except PermissionError as error:
         raise BadOptionError(f"{path}: cannot be written ({error.strerror})") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise L1bsrGeoError(
+                f"{path}: the disk is full; nothing was written; free some space, or write "
+                "elsewhere"
+            ) from error
+        if error.filename is None:
             raise
-        raise L1bsrGeoError(
-            f"{path}: the disk is full; nothing was written; free some space, or write elsewhere"
-        ) from error
+        raise BadOptionError(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
 
@@ -141,7 +144,9 @@ def check_destination(
         if source.exists() and path.exists() and source.samefile(path):
             raise BadOptionError(f"{path}: is an input, too; write to another file")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; write to another file, or overwrite it")
+        raise OutputExistsError(
+            f"{path}: exists already; write to another file, or add --overwrite"
+        )
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from l1bsr_geo.georef.map_grid import (
 from l1bsr_geo.images import GeoImage
 from l1bsr_geo.tiling.encoding import Encoding
 
+_COARSEST = 256  # beyond it kernels reach over the whole image; most likely a wrong unit
 _COARSER = 1.25  # from here on a result is coarser than its source, and kernels are widened
 
 
@@ -90,6 +91,11 @@ def orthorectify(
     )
     crs, transform = read_map(grid)
     ratio = transform.a / measure_pixel(image.grid, crs, elevation)
+    if ratio > _COARSEST:
+        raise BadOptionError(
+            f"pixels of {transform.a:g} units of the CRS are {ratio:.0f} times those of the image; "
+            f"at most {_COARSEST} times was expected: the resolution counts in units of the CRS"
+        )
     pixels, valid = _as_dask(image, block)
     drawing = Drawing(
         lookup=Lookup(grid, image.grid, elevation),
@@ -108,7 +114,11 @@ def orthorectify(
     height, width = grid.shape
     x = transform.c + (np.arange(width) + 0.5) * transform.a
     y = transform.f + (np.arange(height) + 0.5) * transform.e
-    coords = {"band": list(image.bands), "y": y, "x": x}
+    # how CF and rioxarray keep a CRS with an array
+    wkt = pyproj.CRS.from_user_input(crs).to_wkt()
+    place = xr.Variable((), 0, {"crs_wkt": wkt, "spatial_ref": wkt})
+    coords = {"band": list(image.bands), "y": y, "x": x, "spatial_ref": place}
+    attrs["grid_mapping"] = "spatial_ref"
     return GeoImage(
         xr.DataArray(drawn, dims=("band", "y", "x"), coords=coords, attrs=attrs),
         grid,

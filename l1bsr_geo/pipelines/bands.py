@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from l1bsr_geo.errors import BadInputError, BadOptionError, GeometryWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import AnyElevation
 from l1bsr_geo.georef.cog import check_destination
@@ -110,11 +112,15 @@ def orthorectify_bands(
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
     stack = _read_stack(job, job.bands)
+    if stack.grids[stack.reference].model is None:
+        raise BadInputError(
+            f"{source} has no geometry (no CRS, RPC or sensor model), so it cannot be put on a map"
+        )
     terrain = read_terrain(job, stack.grids[stack.reference])
-    stack = _crop_to_area(job, stack, terrain)
     plain = Model.from_restorer(Geometric(scale=1), device="cpu")  # no motion: pixels as they are
-    bands = {b: map_tiles(plain, BandScene(stack.only(b)), dtype=job.dtype) for b in stack.bands}
-    first = draw_on_map(job, bands[stack.reference], terrain, _gsd(stack, 1))
+    crops = {band: _crop_to_area(job, stack.only(band), terrain) for band in stack.bands}
+    bands = {b: map_tiles(plain, BandScene(c), dtype=job.dtype) for b, c in crops.items()}
+    first = _draw_north_up(job, bands[stack.reference], terrain, _gsd(stack, 1))
     maps = [
         first
         if band == stack.reference
@@ -123,7 +129,17 @@ def orthorectify_bands(
     ]
     valid = np.logical_and.reduce([m.valid for m in maps if m.valid is not None])
     image = GeoImage(xr.concat([m.pixels for m in maps], "band"), first.grid, valid)
+    # the facts of the reference's crop, of all bands
+    stack = replace(crops[stack.reference], sources=stack.sources, grids=stack.grids)
     return _write(job, stack, image, terrain, {"model": "none"}, progress)
+
+
+def _draw_north_up(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | None) -> GeoImage:
+    """On a map whose rows run east: others can be drawn onto it."""
+    model = image.grid.model
+    if isinstance(model, AffineModel) and (model.transform.b or model.transform.d):
+        job = replace(job, crs=job.crs or model.crs)
+    return draw_on_map(job, image, terrain, gsd)
 
 
 def _read_stack(job: Job, bands: Sequence[str] | None) -> BandStack:
@@ -135,6 +151,17 @@ def _read_stack(job: Job, bands: Sequence[str] | None) -> BandStack:
         geometry=job.geometry,
         gipp=job.gipp,
     )
+    if stack.attrs.get("geometry") == "grids" and (job.dem is not None or job.height):
+        if job.geometry == "auto" and "line_period" in stack.attrs:  # it has a datastrip
+            return _read_stack(replace(job, geometry="model"), bands)
+        warnings.warn(
+            f"{job.source}: its location grids hold the terrain that they were made with, so --dem "
+            "and --height have no effect; use --geometry model",
+            GeometryWarning,
+            stacklevel=4,
+        )
+    if job.detector is not None and not isinstance(stack, DetectorCrop):
+        raise BadOptionError(f"--detector {job.detector}: {job.source} has no detectors")
     log.info("read %s: %s, %d x %d px", job.source, ", ".join(stack.bands), *stack.shape)
     return stack
 
@@ -190,6 +217,8 @@ def _write(
     pixels = image.pixels.assign_attrs(_describe(stack))
     known = ("product", "platform", "datastrip", "processing_baseline", "time", "geometry")
     facts = {"reference_band": stack.reference} | say(stack.attrs, *known) | facts
+    if stack.attrs.get("geometry") == "grids":
+        facts["terrain"] = "that of the location grids"
     if isinstance(stack, DetectorCrop):
         facts |= {"detector": f"{stack.detector:02d}", "first_line": str(stack.first_line)}
     return write_result(job, replace(image, pixels=pixels), terrain, facts, progress)

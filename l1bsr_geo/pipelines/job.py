@@ -1,14 +1,17 @@
 """What every pipeline is asked: the job and its area of interest."""
 
+import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pyproj
 import pyproj.exceptions
 import shapely
+import shapely.geometry
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError
 from l1bsr_geo.georef.map_grid import AreaOfInterest
@@ -82,8 +85,12 @@ class Job:
                     f"--crs {self.crs}: not a coordinate reference system; give one such as "
                     "EPSG:32631"
                 ) from None
-        if self.resolution is not None and not self.resolution > 0:
+        if self.resolution is not None and not 0 < self.resolution < math.inf:
             raise BadOptionError(f"--resolution {self.resolution}: must be more than 0")
+        if not math.isfinite(self.height):
+            raise BadOptionError(f"--height {self.height}: must be a height in metres")
+        if self.geoid is not None and self.dem is None:
+            raise BadOptionError("--geoid is added to a DEM; give --dem too")
         if not self.ortho and (self.crs or self.resolution):
             raise BadOptionError("--no-ortho keeps sensor geometry: leave out --crs, --resolution")
 
@@ -91,6 +98,15 @@ class Job:
     def area(self) -> shapely.Geometry | None:
         """The area of interest as a geometry."""
         return shapely.box(*self.aoi) if isinstance(self.aoi, tuple) else self.aoi
+
+
+def _geometries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every geometry of a GeoJSON document; features without one are left out."""
+    if document["type"] == "FeatureCollection":
+        return [g for feature in document["features"] for g in _geometries(feature)]
+    if document["type"] == "Feature":
+        return [document["geometry"]] if document["geometry"] else []
+    return [document]
 
 
 def read_aoi(text: str) -> AreaOfInterest:
@@ -118,8 +134,9 @@ def read_aoi(text: str) -> AreaOfInterest:
             f"--aoi {text}: no such file; give a GeoJSON file or west,south,east,north"
         )
     try:
-        area = shapely.union_all(shapely.get_parts(shapely.from_geojson(path.read_bytes())))
-    except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
+        shapes = _geometries(json.loads(path.read_bytes()))
+        area = shapely.union_all([shapely.make_valid(shapely.geometry.shape(s)) for s in shapes])
+    except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInputError(
             f"{path}: not a GeoJSON ({error}); give polygons in lon, lat (RFC 7946)"
         ) from None

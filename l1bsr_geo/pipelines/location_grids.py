@@ -8,6 +8,7 @@ import shapely
 from l1bsr_geo.geometry.elevation import AnyElevation, ConstantElevation
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.pipelines.job import PathLike, Progress
+from l1bsr_geo.pipelines.stages import warn_of_height
 from l1bsr_geo.readers.dem import read_elevation
 from l1bsr_geo.readers.sentinel2_facts import granule_size
 from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
@@ -52,8 +53,11 @@ def write_location_grids(
     opened = open_product(product)
     detectors = opened.detectors if detector is None else (detector,)
     terrain: AnyElevation = ConstantElevation(height)
-    if dem is not None:
-        outline = shapely.union_all([_strip_outline(opened, d, gipp) for d in detectors])
+    strips = [_strip(opened, d, gipp) for d in detectors]
+    if dem is None:
+        warn_of_height(height, strips[0])
+    else:
+        outline = shapely.union_all([strip.footprint() for strip in strips])
         terrain = read_elevation(dem, outline.buffer(0.1).bounds, geoid=geoid)
     return write_geo_grids(
         opened,
@@ -67,10 +71,10 @@ def write_location_grids(
     )
 
 
-def _strip_outline(product: Product, detector: int, gipp: PathLike | None) -> shapely.Polygon:
-    """Ground seen by a detector's granules, at height 0."""
+def _strip(product: Product, detector: int, gipp: PathLike | None) -> GeoGrid:
+    """The pixels of a detector's granules."""
     granules = product.granules_of(detector)
     height, width = granule_size(product, granules[-1], 10)
     first, last = granules[0].position - 1, granules[-1].position - 1 + height
     model = read_instrument_model(product, detector, "B04", gipp=gipp)
-    return GeoGrid((last, width), model).crop(Window(0, first, width, last - first)).footprint()
+    return GeoGrid((last, width), model).crop(Window(0, first, width, last - first))

@@ -34,7 +34,7 @@ def read_terrain(job: Job, grid: GeoGrid) -> AnyElevation:
             log.info("the DEM is not used: the input is on a map already, or has no geometry")
         return ConstantElevation(job.height)
     if job.dem is None:
-        _warn_of_height(job, grid)
+        warn_of_height(job.height, grid)
         return ConstantElevation(job.height)
     outline = shapely.union_all([grid.footprint(h) for h in (0.0, 9000.0)])
     if job.area is not None:
@@ -89,6 +89,11 @@ def draw_on_map(
         kernel: of the resampling.
     """
     on_map = isinstance(image.grid.model, AffineModel)
+    if job.ortho and image.grid.model is None and (job.crs or job.resolution):
+        raise BadOptionError(
+            f"{job.source} has no geometry, so it cannot be put on a map; leave out --crs and "
+            "--resolution"
+        )
     if not job.ortho or image.grid.model is None:
         return image
     if on_map and job.crs is None and job.resolution is None:
@@ -136,18 +141,19 @@ def say(attrs: Mapping[str, Any], *names: str) -> dict[str, str]:
     return {name: str(attrs[name]) for name in names if attrs.get(name)}
 
 
-def _warn_of_height(job: Job, grid: GeoGrid) -> None:
-    height, width = grid.shape
-    x = np.array([0.5, width / 2, width - 0.5])
-    low, high = (grid.localize(x, height / 2, job.height + dh) for dh in (0.0, 100.0))
+def warn_of_height(height: float, grid: GeoGrid) -> None:
+    """Say what an unknown height of the ground costs, in metres."""
+    rows, columns = grid.shape
+    x = np.array([0.5, columns / 2, columns - 0.5])
+    low, high = (grid.localize(x, rows / 2, height + rise) for rise in (0.0, 100.0))
     east = (high[0] - low[0]) * np.cos(np.radians(low[1]))
     metres = np.hypot(east, high[1] - low[1]) * METRES_PER_DEGREE
     if metres.max() < 0.01:
         return  # a location grid that holds the terrain
     warnings.warn(
-        f"no DEM: the ground is taken to be at {job.height:g} m above the ellipsoid; every 100 m "
-        f"of error move the result by {metres.min():.1f} to {metres.max():.1f} m; give --dem "
-        "(and --geoid), or --height",
+        f"no DEM: the ground is taken to be at {height:g} m above the ellipsoid; every 100 m of "
+        f"error move the result by {metres.min():.1f} to {metres.max():.1f} m; give --dem (and "
+        "--geoid), or --height",
         GeometryWarning,
         stacklevel=4,
     )

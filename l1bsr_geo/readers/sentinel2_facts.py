@@ -121,6 +121,12 @@ def first_line_time(
     )
 
 
+def line_period(product: Product, datastrip: Element) -> float:
+    """Seconds from one 10 m line to the next."""
+    name = product.describe(product.datastrip_path or "")
+    return find_value(datastrip, ".//Time_Stamp/LINE_PERIOD", name, float) / 1000
+
+
 def _parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "")).replace(tzinfo=UTC)
 

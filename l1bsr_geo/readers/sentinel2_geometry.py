@@ -8,11 +8,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from l1bsr_geo.errors import BadInputError, GeometryWarning, MissingInputError
+from l1bsr_geo.errors import (
+    BadInputError,
+    BadOptionError,
+    GeometryWarning,
+    MissingInputError,
+)
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.geometry.location_grid import LocationGrid
 from l1bsr_geo.geometry.model import FloatArray
@@ -46,6 +51,8 @@ def choose_geometry(
     Raises:
         MissingInputError: the product lacks what ``geometry`` needs.
     """
+    if geometry not in get_args(Geometry):
+        raise BadOptionError(f"--geometry {geometry} is not {', '.join(get_args(Geometry))}")
     gridless = [g for g in granules if not set(bands) <= set(g.geo_grids)]
     if geometry == "auto":
         if granules and not gridless:

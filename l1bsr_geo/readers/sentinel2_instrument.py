@@ -21,6 +21,7 @@ from l1bsr_geo.readers.sentinel2_gipp import MadeWith, choose_directions, choose
 from l1bsr_geo.readers.sentinel2_metadata import (
     BANDS,
     RESOLUTION,
+    band_name,
     find_element,
     find_text,
     find_value,
@@ -94,7 +95,7 @@ def read_instrument_model(
         GeometryWarning: when another version of a parameter file had to be used; says by how many
             metres versions differ.
     """
-    product = open_product(product)
+    product, band = open_product(product), band_name(band)
     if product.datastrip_path is None:
         raise MissingInputError(
             f"{product.path}: found no DATASTRIP xml, which holds attitude and orbit; download "

@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from l1bsr_geo.images import DetectorCrop, DetectorOverlap, PixelSource
 from l1bsr_geo.readers.sentinel2_facts import (
     first_line_time,
     granule_size,
+    line_period,
     read_angles,
     read_radiometry,
 )
@@ -133,6 +134,7 @@ def read_detector_crop(
             "processing_baseline": radiometry.baseline,
             "time": first_line_time(product, datastrip, touched[0], reference, first),
             "geometry": kind,
+            **({} if datastrip is None else {"line_period": line_period(product, datastrip)}),
             **read_angles(product, touched),
             "resolution": {b: RESOLUTION[b] for b in bands},
             "wavelengths": _only(radiometry.wavelengths, bands),
@@ -194,8 +196,7 @@ def crop_detector(crop: DetectorCrop, window: Window) -> DetectorCrop:
         crop: the whole.
         window: in pixels of the crop's bands; inside them.
     """
-    ratio = RESOLUTION[crop.reference] // 10
-    return replace(crop.crop(window), first_line=crop.first_line + window.row_off * ratio)
+    return crop.crop(window)
 
 
 def _common_ground(

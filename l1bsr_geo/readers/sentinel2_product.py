@@ -94,6 +94,10 @@ class Product:
         """
         found = tuple(g for g in self.granules if g.detector == detector)
         if not found:
+            if not self.granules:
+                raise MissingInputError(
+                    f"{self.path} has no granules, only metadata; give the whole .SAFE folder"
+                )
             there = ", ".join(str(d) for d in self.detectors)
             raise MissingInputError(
                 f"{self.path} has no granule of detector {detector}, only of {there}; "

@@ -269,6 +269,10 @@ def _write_root(safe: Path, strip: ET.Element, path: Path, granules: list[Granul
     }
     for tag, text in facts.items():
         ET.SubElement(info, tag).text = text
+    query = ET.SubElement(info, "Query_Options")  # GDAL wants to know of bands
+    bands = ET.SubElement(query, "Band_List")
+    for band in BANDS:
+        ET.SubElement(bands, "BAND_NAME").text = band.replace("B0", "B")
     organisation = ET.SubElement(info, "Product_Organisation")
     for granule in granules:
         item = ET.SubElement(ET.SubElement(organisation, "Granule_List"), "Granule")

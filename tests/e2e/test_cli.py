@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,11 @@ import time
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rio_cogeo.cogeo import cog_validate
+
+from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.pipelines.job import read_aoi
 
 
 def read(path):
@@ -279,3 +284,85 @@ def test_network_with_given_weights(cli, demo, tmp_path):
     refused = cli("sr", demo.product, tmp_path / "p.tif", *options)
     assert refused.returncode == 2
     assert "head.0.bias" in refused.stderr
+
+
+def test_location_grids_do_not_hide_a_dem(cli, demo, tmp_path):
+    """Grids made flat are not used where the user gives a DEM."""
+    product = tmp_path / demo.product.name
+    shutil.copytree(demo.product, product)
+    made = cli("geolocate", product)
+    assert made.returncode == 0, made.stderr
+    assert "every 100 m of error move the result by" in made.stderr
+    west, south, *_ = demo.lonlat
+    box = ["--aoi", f"{west + 0.04},{south + 0.05},{west + 0.05},{south + 0.06}"]
+    for name, options in (("grids", []), ("dem", ["--dem", demo.dem])):
+        done = cli("ortho", product, tmp_path / f"{name}.tif", *box, *options)
+        assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "grids.tif") as dataset:
+        assert dataset.tags()["geometry"] == "grids"
+        assert dataset.tags()["terrain"] == "that of the location grids"
+    with rasterio.open(tmp_path / "dem.tif") as dataset:
+        assert dataset.tags()["geometry"] == "model"
+        assert int(dataset.tags()["first_line"]) > 0
+    forced = cli(
+        "ortho", product, tmp_path / "o.tif", *box, "--dem", demo.dem, "--geometry", "grids"
+    )
+    assert "have no effect" in forced.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--detector", "13"],
+        ["--tile", "0"],
+        ["--dtype", "int8"],
+        ["--height", "nan"],
+        ["--resolution", "inf"],
+        ["--geoid", "g.tif"],
+        ["--magic"],
+    ],
+)
+def test_wrong_options_get_one_line(cli, demo, tmp_path, arguments):
+    done = cli("sr", demo.product, tmp_path / "o.tif", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error:")
+    assert not list(tmp_path.iterdir())
+
+
+def test_metres_for_degrees_are_refused(cli, demo, tmp_path):
+    options = ["--crs", "EPSG:4326", "--resolution", "5", "--dem", demo.dem]
+    done = cli("sr", demo.product, tmp_path / "o.tif", *options)
+    assert done.returncode == 2
+    assert "units of the CRS" in done.stderr
+
+
+def test_ortho_of_mixed_resolutions_and_turned_rasters(cli, tmp_path):
+    transform = Affine.translation(600_000, 4_900_000) @ Affine.rotation(20) @ Affine.scale(10, -10)
+    profile = {"driver": "GTiff", "width": 60, "height": 50, "count": 4, "dtype": "uint16"}
+    with rasterio.open(
+        tmp_path / "turned.tif", "w", crs="EPSG:32631", transform=transform, **profile
+    ) as dataset:
+        dataset.write(np.full((4, 50, 60), 500, np.uint16))
+    done = cli("ortho", tmp_path / "turned.tif", tmp_path / "o.tif", "-v")
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "o.tif") as dataset:
+        assert dataset.transform.b == 0
+        assert dataset.crs.to_epsg() == 32631
+
+
+def test_areas_of_interest(tmp_path):
+    square = [[[4, 44], [5, 44], [5, 45], [4, 45], [4, 44]]]
+    polygon = {"type": "Polygon", "coordinates": square}
+    feature = {"type": "Feature", "properties": {}, "geometry": polygon}
+    empty = {"type": "Feature", "properties": {}, "geometry": None}
+    collection = {"type": "FeatureCollection", "features": [empty, feature]}
+    path = tmp_path / "area.geojson"
+    for document in (polygon, feature, collection):
+        path.write_text(json.dumps(document))
+        assert read_aoi(str(path)).area == pytest.approx(1.0)
+    assert read_aoi("4,44,5,45") == (4.0, 44.0, 5.0, 45.0)
+    for text in ("{", "[]", '{"type": "Point", "coordinates": [4, 44]}', '{"type": "Feature"}'):
+        path.write_text(text)
+        with pytest.raises(BadInputError, match=r"area\.geojson"):
+            read_aoi(str(path))
