@@ -49,14 +49,13 @@ class Alignment:
         self._links.append((before, after, excess))
 
     def reject_blurred(self) -> None:
-        """Take out frames that show much less fine detail than the others."""
-        if len(self.fits) < 2:
-            return
-        usual = float(np.median([fit.sharpness for fit in self.fits.values()]))
+        """Take out frames that show much less fine detail than the others, or the reference."""
+        shown = [fit.sharpness for fit in self.fits.values()]
+        usual = float(np.median(shown)) if len(shown) > 1 else 1.0
         for frame, fit in list(self.fits.items()):
             if fit.sharpness < BLURRED * usual:
                 share = 100 * fit.sharpness / usual
-                self.reject(frame, f"it is blurred: {share:.0f} % of the others' fine detail")
+                self.reject(frame, f"it is blurred: {share:.0f} % of the usual fine detail")
 
     def reject_inconsistent(self) -> None:
         """Take out frames that disagree with their neighbours in time, the worst first."""

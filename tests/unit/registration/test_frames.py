@@ -284,3 +284,10 @@ def test_large_frames_are_matched_from_coarse_to_fine():
     assert read_frame(burst, 1).small.factor == 2
     flow = align_frames(burst)
     assert max(errors(flow, made.flow).values()) < 0.01
+
+
+def test_a_single_blurred_frame_is_compared_with_the_reference():
+    made = simulate_burst(CITY, (160, 180), 2, noise=1.0, seed=6)
+    soft = np.rint(ndimage.gaussian_filter(made.frames[1], 1.2)).astype(np.uint16)
+    with pytest.raises(BadInputError, match="blurred"):
+        align_frames(burst_of([made.counts[0], soft]))
