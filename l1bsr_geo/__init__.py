@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "GeoGrid": "geometry.grid",
-    "GeoImage": "images",
+    "GeoImage": "images.pixels",
     "Model": "models.registry",
     "Window": "geometry.grid",
     "map_tiles": "tiling.execute",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from l1bsr_geo.geometry.grid import GeoGrid, Window
     from l1bsr_geo.georef.cog import write_cog
     from l1bsr_geo.georef.orthorectify import orthorectify
-    from l1bsr_geo.images import GeoImage
+    from l1bsr_geo.images.pixels import GeoImage
     from l1bsr_geo.models.registry import Model
     from l1bsr_geo.pipelines.bands import orthorectify_bands
     from l1bsr_geo.pipelines.super_resolution import super_resolve

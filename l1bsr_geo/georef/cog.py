@@ -38,7 +38,7 @@ from l1bsr_geo.georef.pyramid import (
     spool_image,
     spool_overview,
 )
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 
 _GCPS_PER_SIDE = 20
 

@@ -27,7 +27,7 @@ from l1bsr_geo.georef.map_grid import (
     measure_pixel,
     read_map,
 )
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.tiling.encoding import Encoding
 
 _COARSEST = 256  # beyond it kernels reach over the whole image; most likely a wrong unit

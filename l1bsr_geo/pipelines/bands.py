@@ -16,7 +16,9 @@ from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import AnyElevation
 from l1bsr_geo.georef.cog import check_destination
 from l1bsr_geo.georef.orthorectify import orthorectify
-from l1bsr_geo.images import BandScene, BandStack, DetectorCrop, FlowField, GeoImage
+from l1bsr_geo.images.bands import BandScene, BandStack, DetectorCrop
+from l1bsr_geo.images.flow import FlowField
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress

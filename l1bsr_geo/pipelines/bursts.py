@@ -11,7 +11,9 @@ import xarray as xr
 from l1bsr_geo.errors import L1bsrGeoWarning
 from l1bsr_geo.geometry.elevation import AnyElevation
 from l1bsr_geo.georef.kernels import Kernel
-from l1bsr_geo.images import Burst, BurstFlow, BurstScene, GeoImage
+from l1bsr_geo.images.bursts import Burst, BurstScene
+from l1bsr_geo.images.flow import BurstFlow
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.coverage import FrameCount, NoiseGain
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, Progress

@@ -20,7 +20,7 @@ from l1bsr_geo.geometry.location_grid import METRES_PER_DEGREE
 from l1bsr_geo.georef.cog import write_cog
 from l1bsr_geo.georef.kernels import Kernel
 from l1bsr_geo.georef.orthorectify import orthorectify
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.pipelines.job import Job, Progress
 from l1bsr_geo.readers.dem import read_elevation
 

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import PixelSource
+from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.sources import RasterSource, check_complete, open_raster
 
 RASTERS = (".tif", ".tiff")

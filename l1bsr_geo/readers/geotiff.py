@@ -15,7 +15,8 @@ from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.geometry.model import GeometryModel
-from l1bsr_geo.images import BandStack, PixelSource
+from l1bsr_geo.images.bands import BandStack
+from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.rpc import from_rasterio
 from l1bsr_geo.readers.sentinel2_metadata import BANDS, band_name
 from l1bsr_geo.readers.sources import (

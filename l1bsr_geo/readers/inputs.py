@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from l1bsr_geo.errors import BadOptionError, MissingInputError
-from l1bsr_geo.images import BandStack
+from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.readers.geotiff import read_raster
 from l1bsr_geo.readers.sentinel2_geometry import Geometry
 from l1bsr_geo.readers.sentinel2_l1b import DEFAULT_BANDS, read_detector_crop

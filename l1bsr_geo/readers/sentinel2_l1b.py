@@ -17,7 +17,8 @@ from l1bsr_geo.errors import (
     MissingInputError,
 )
 from l1bsr_geo.geometry.grid import GeoGrid, Window
-from l1bsr_geo.images import DetectorCrop, DetectorOverlap, PixelSource
+from l1bsr_geo.images.bands import DetectorCrop, DetectorOverlap
+from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.sentinel2_facts import (
     first_line_time,
     granule_size,

@@ -11,7 +11,7 @@ import rasterio
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import BandStack
+from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.readers.sentinel2_metadata import (
     RESOLUTION,
     band_name,

@@ -21,7 +21,8 @@ from affine import Affine
 from l1bsr_geo.errors import BadInputError, BadOptionError, GeometryWarning, MissingInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.location_grid import LocationGrid
-from l1bsr_geo.images import DetectorCrop, PixelSource, SourceWindow
+from l1bsr_geo.images.bands import DetectorCrop
+from l1bsr_geo.images.pixels import PixelSource, SourceWindow
 from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, platform_of
 from l1bsr_geo.readers.sources import ScaledSource
 

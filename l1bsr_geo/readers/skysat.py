@@ -17,7 +17,7 @@ import numpy as np
 
 from l1bsr_geo.errors import BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import Burst
+from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.readers.frame_stack import ARRAYS, Frame
 from l1bsr_geo.readers.skysat_checks import (
     FrameGeometry,

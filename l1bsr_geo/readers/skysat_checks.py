@@ -18,7 +18,7 @@ from l1bsr_geo.errors import (
 )
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.geometry.model import GeometryModel
-from l1bsr_geo.images import PixelSource
+from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.frame_stack import ARRAYS, Frame, Survey, open_frame, survey
 from l1bsr_geo.readers.geotiff import geometry_of
 from l1bsr_geo.readers.pinhole import read_pinhole

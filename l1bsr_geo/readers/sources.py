@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import PixelSource
+from l1bsr_geo.images.pixels import PixelSource
 
 _MAX_OPEN = 64
 

@@ -12,7 +12,8 @@ from scipy import ndimage
 from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import BandStack, FlowField
+from l1bsr_geo.images.bands import BandStack
+from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.registration.local import CELL
 from l1bsr_geo.registration.smooth import Measurements, fit_field
 from l1bsr_geo.registration.stretch import measure_stretch

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import Burst
+from l1bsr_geo.images.bursts import Burst
 
 F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

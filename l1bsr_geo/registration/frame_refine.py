@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import FlowField
+from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.registration.frame_levels import Level
 from l1bsr_geo.registration.frame_search import INDEPENDENT
 

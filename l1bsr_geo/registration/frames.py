@@ -8,7 +8,8 @@ import numpy.typing as npt
 from l1bsr_geo.errors import BadInputError, L1bsrGeoError
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import Burst, BurstFlow, FlowField
+from l1bsr_geo.images.bursts import Burst
+from l1bsr_geo.images.flow import BurstFlow, FlowField
 from l1bsr_geo.registration.frame_checks import CHANCE, Alignment
 from l1bsr_geo.registration.frame_levels import Frame, read_frame
 from l1bsr_geo.registration.frame_refine import CELL, Cells, Fit, refine, scaled

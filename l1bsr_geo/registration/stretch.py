@@ -7,7 +7,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import BandStack, FlowField
+from l1bsr_geo.images.bands import BandStack
+from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.registration.local import Predictor, cell_centres, residual_displacement
 from l1bsr_geo.registration.phase import band_pass, block_starts, correlate_blocks, orientation
 from l1bsr_geo.registration.smooth import Measurements, SmoothField, fit_field

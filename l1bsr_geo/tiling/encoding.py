@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.images import Scene
+from l1bsr_geo.images.pixels import Scene
 from l1bsr_geo.tiling.nodata import BoolArray
 
 OutputType: TypeAlias = Literal["source", "float32", "uint16"]

@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import GeoImage, Scene, Views
+from l1bsr_geo.images.pixels import GeoImage, Scene, Views
 from l1bsr_geo.tiling.encoding import Encoding, OutputType, choose_encoding
 from l1bsr_geo.tiling.nodata import BoolArray, fill_nodata, find_valid, read_views
 from l1bsr_geo.tiling.plan import Tile, TilePlan

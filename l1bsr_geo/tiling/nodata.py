@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import Scene, Views
+from l1bsr_geo.images.pixels import Scene, Views
 from l1bsr_geo.tiling.plan import Tile, TilePlan
 
 BoolArray = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import Scene, Views
+from l1bsr_geo.images.pixels import Scene, Views
 from l1bsr_geo.tiling.nodata import fill_nodata, read_views
 from l1bsr_geo.tiling.plan import TilePlan
 

@@ -3,11 +3,11 @@
     python tests/benchmarks/bench_end_to_end.py --json out.json                 geometric, minutes
     python tests/benchmarks/bench_end_to_end.py --model l1bsr --json out.json   REC, half an hour
 
-A granule of 2304 x 2552 x 4 (or fewer lines) is made first (and once more of 4 granules for memory). Each run is a
-process of its own: wall time, CPU time, peak memory, and the largest total size of the output's
-folder while it runs, over the size of the final file. With `--model l1bsr` (15.4 M parameters,
-made-up weights: nothing here depends on their values) the bare network is timed in the same session
-on tiles in memory, with the same threads, the halo included and left out.
+A granule of 2304 x 2552 x 4 (or fewer lines) is made first, and once more of 4 granules for memory.
+Each run is a process of its own: wall time, CPU time, peak memory, and the largest total size of
+the output's folder while it runs, over the size of the final file. With `--model l1bsr` (15.4 M
+parameters, made-up weights: nothing here depends on their values) the bare network is timed in the
+same session on tiles in memory, with the same threads, the halo included and left out.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def run(command: list[str], watched: Path) -> dict[str, float]:
 
 
 def bare_network(weights: Path, tile: int | None, lines: int) -> dict[str, float]:
-    """CPU and wall seconds that the network alone takes for a granule, from its largest tile, twice."""
+    """CPU and wall seconds of the network alone for a granule, from its largest tile, twice."""
     from l1bsr_geo.models.registry import Model
     from l1bsr_geo.tiling.plan import TilePlan
 

@@ -38,7 +38,7 @@ import torch
 import zarr
 
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import BandScene, BandStack
+from l1bsr_geo.images.bands import BandScene, BandStack
 from l1bsr_geo.models.l1bsr import REC
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.readers.geotiff import read_raster

@@ -1,14 +1,16 @@
 """Stacks, their windows and flows."""
 
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
-from l1bsr_geo.images import BandScene, BandStack, FlowField, PixelSource, Scene
+from l1bsr_geo.images.bands import BandScene, BandStack, DetectorCrop
+from l1bsr_geo.images.flow import FlowField
+from l1bsr_geo.images.pixels import PixelSource, Scene
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,34 @@ def test_bands_of_two_resolutions_do_not_crop(stack):
     with pytest.raises(BadInputError, match="B08"):
         mixed.crop(Window(0, 0, 5, 5))
     assert mixed.only("B08").crop(Window(0, 0, 5, 5)).shape == (5, 5)
+
+
+def test_pixels_are_lazy_and_travel(stack):
+    pixels = stack.pixels
+    assert pixels.dims == ("band", "y", "x")
+    assert pixels.chunks is not None
+    part = stack.sources["B08"].array[3:9, 5:7]
+    np.testing.assert_array_equal(pixels.sel(band="B08")[3:9, 5:7], part)
+    again = pickle.loads(pickle.dumps(pixels))
+    np.testing.assert_array_equal(again.compute(), pixels.compute())
+    mixed = BandStack(stack.sources, {**stack.grids, "B08": GeoGrid((10, 15))}, reference="B03")
+    with pytest.raises(BadInputError, match="B08"):
+        mixed.pixels.compute()
+
+
+def test_saturated_pixels_are_not_valid(stack):
+    stack.sources["B02"].array[2, 2] = 65535
+    views = BandScene(replace(stack, saturated=65535)).read(Window(0, 0, 30, 20))
+    assert not views.valid[0, 0, 2, 2]
+    assert views.valid.sum() == views.valid.size - 1
+
+
+def test_a_crop_knows_its_line_and_time(stack):
+    facts = {"line_period": 0.0015, "time": "2024-07-14T10:46:28.505696Z"}
+    crop = DetectorCrop(stack.sources, stack.grids, "B03", attrs=facts, detector=5, first_line=100)
+    later = crop.crop(Window(0, 8, 30, 4))
+    assert later.first_line == 108
+    assert later.attrs["time"] == "2024-07-14T10:46:28.517696Z"
 
 
 def test_flow_is_bilinear_between_nodes():

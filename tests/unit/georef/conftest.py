@@ -11,7 +11,7 @@ from affine import Affine
 
 from l1bsr_geo.geometry.affine import AffineModel, lonlat_to_map
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 
 UTM = "EPSG:32633"
 

@@ -28,7 +28,7 @@ from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.cog import write_cog
 from l1bsr_geo.georef.orthorectify import orthorectify
 from l1bsr_geo.georef.pyramid import average
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 
 
 def read(path, **options):

@@ -10,7 +10,7 @@ from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import ConstantElevation
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.orthorectify import orthorectify
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 
 
 def compute(image):
@@ -227,3 +227,11 @@ def test_an_image_without_geometry_is_refused(make_source):
     source = make_source((50, 40))
     with pytest.raises(BadInputError, match="no geometry"):
         orthorectify(GeoImage(source.image.pixels, GeoGrid((50, 40))))
+
+
+def test_xarray_users_find_the_crs(make_source):
+    import rioxarray  # noqa: F401 - it adds the accessor
+
+    image = orthorectify(make_source(gsd=5.0).image, crs="EPSG:32631", resolution=10)
+    assert image.pixels.rio.crs.to_epsg() == 32631
+    assert tuple(image.pixels.rio.transform())[:6] == tuple(image.grid.model.transform)[:6]

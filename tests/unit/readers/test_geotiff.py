@@ -17,7 +17,8 @@ from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.rpc import RPCModel
 from l1bsr_geo.georef.cog import write_cog
-from l1bsr_geo.images import BandScene, GeoImage
+from l1bsr_geo.images.bands import BandScene
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.readers.geotiff import read_raster
 
 WHOLE = Window(0, 0, 7, 5)

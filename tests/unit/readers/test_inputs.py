@@ -10,7 +10,7 @@ import pytest
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, GeometryWarning, MissingInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import BandScene, DetectorCrop
+from l1bsr_geo.images.bands import BandScene, DetectorCrop
 from l1bsr_geo.readers.inputs import read_input, recognise_sensor
 from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop, read_detector_overlap
 

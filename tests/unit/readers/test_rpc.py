@@ -21,7 +21,7 @@ from l1bsr_geo.geometry.pinhole import PinholeModel
 from l1bsr_geo.geometry.rpc import RPCModel
 from l1bsr_geo.georef.cog import write_cog
 from l1bsr_geo.georef.orthorectify import orthorectify
-from l1bsr_geo.images import GeoImage
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.readers.pinhole import read_pinhole
 from l1bsr_geo.readers.rpc import find_rpc, from_rasterio, read_rpc, rpcs_of, to_rasterio
 

@@ -19,7 +19,7 @@ from l1bsr_geo.errors import (
     MissingInputError,
 )
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import BandScene
+from l1bsr_geo.images.bands import BandScene
 from l1bsr_geo.readers.sentinel2_l1b import read_detector_crop, read_detector_overlap
 
 Maker = Callable[..., Path]

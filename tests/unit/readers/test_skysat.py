@@ -23,7 +23,9 @@ from l1bsr_geo.geometry.ellipsoid import geodetic_to_ecef
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.geometry.pinhole import PinholeModel
 from l1bsr_geo.geometry.rpc import RPCModel
-from l1bsr_geo.images import BurstFlow, BurstScene, Scene
+from l1bsr_geo.images.bursts import BurstScene
+from l1bsr_geo.images.flow import BurstFlow
+from l1bsr_geo.images.pixels import Scene
 from l1bsr_geo.readers.rpc import to_rasterio
 from l1bsr_geo.readers.skysat import is_burst, list_bursts, read_burst
 from l1bsr_geo.readers.skysat_frames import gps_to_utc, parse_outline

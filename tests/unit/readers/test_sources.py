@@ -12,7 +12,7 @@ import rasterio
 
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import PixelSource
+from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.sources import MosaicSource, ScaledSource, open_source
 
 

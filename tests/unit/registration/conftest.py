@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage, spatial
 
 from l1bsr_geo.geometry.grid import GeoGrid, Window
-from l1bsr_geo.images import BandStack
+from l1bsr_geo.images.bands import BandStack
 
 BANDS = ("B02", "B03", "B04", "B08")
 MTF = (0.26, 0.28, 0.24, 0.26)  # at Nyquist

@@ -13,7 +13,7 @@ from scipy import ndimage
 from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid, Window
-from l1bsr_geo.images import FlowField
+from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.registration.bands import geometric_flow, register_bands
 
 MEASURES = ("parabola", "upsampled", "linear")

@@ -9,7 +9,7 @@ from scipy import ndimage
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.elevation import SampledElevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid, Window
-from l1bsr_geo.images import Burst
+from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.registration.frame_checks import Alignment
 from l1bsr_geo.registration.frame_levels import read_frame

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import BandScene, BandStack
+from l1bsr_geo.images.bands import BandScene, BandStack
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.registry import Model
 

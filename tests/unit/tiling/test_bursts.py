@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.images import Views
+from l1bsr_geo.images.pixels import Views
 from l1bsr_geo.models.hdr_dsp import HDRDSP
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.simulation.bursts import simulate_burst

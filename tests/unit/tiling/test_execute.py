@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import BandScene, BandStack, FlowField
+from l1bsr_geo.images.bands import BandScene, BandStack
+from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.models import l1bsr
 from l1bsr_geo.models.l1bsr import REC
 from l1bsr_geo.models.registry import Model

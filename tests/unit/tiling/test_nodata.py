@@ -4,7 +4,8 @@ import pytest
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.images import FlowField, Views
+from l1bsr_geo.images.flow import FlowField
+from l1bsr_geo.images.pixels import Views
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.nodata import fill_nodata, find_valid, read_views
 from l1bsr_geo.tiling.plan import TilePlan

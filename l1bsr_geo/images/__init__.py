@@ -1,0 +1,1 @@
+"""Pixels with their geometry: what readers give, tiling asks, and outputs are."""
