@@ -229,6 +229,8 @@ def test_an_image_without_geometry_is_refused(make_source):
         orthorectify(GeoImage(source.image.pixels, GeoGrid((50, 40))))
 
 
+# rioxarray 0.19 multiplies affine 3 transforms with *
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 def test_xarray_users_find_the_crs(make_source):
     import rioxarray  # noqa: F401 - it adds the accessor
 
