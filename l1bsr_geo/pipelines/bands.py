@@ -27,6 +27,7 @@ from l1bsr_geo.pipelines.stages import (
     find_window,
     read_terrain,
     say,
+    say_model,
     write_result,
 )
 from l1bsr_geo.readers.inputs import read_input
@@ -55,15 +56,7 @@ def restore_bands(job: Job, model: Model, tile: int | None, progress: Progress |
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
     image = map_tiles(model, scene, plan, dtype=job.dtype)
     image = draw_on_map(job, image, terrain, _gsd(stack, model.spec.scale))
-    facts |= {
-        "model": model.spec.name,
-        "model_source": model.spec.source,
-        "weights_sha256": model.weights_sha256 or "none",
-        "scale": str(model.spec.scale),
-        "tile_size": str(plan.size),
-        "tile_halo": str(plan.halo),
-    }
-    return _write(job, stack, image, terrain, facts, progress)
+    return _write(job, stack, image, terrain, facts | say_model(model, plan), progress)
 
 
 def register(

@@ -22,6 +22,7 @@ from l1bsr_geo.pipelines.stages import (
     find_window,
     read_terrain,
     say,
+    say_model,
     write_result,
 )
 from l1bsr_geo.readers.rpc import rpcs_of
@@ -48,15 +49,7 @@ def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress |
     scene = BurstScene(burst, flow)
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
     image = map_tiles(model, scene, plan, dtype=job.dtype)
-    facts |= {
-        "model": model.spec.name,
-        "model_source": model.spec.source,
-        "weights_sha256": model.weights_sha256 or "none",
-        "scale": str(model.spec.scale),
-        "aligned": model.spec.aligned,
-        "tile_size": str(plan.size),
-        "tile_halo": str(plan.halo),
-    }
+    facts |= say_model(model, plan) | {"aligned": model.spec.aligned}
     known = ("product", "platform", "camera", "time", "geometry", "exposures")
     facts = say(burst.attrs, *known) | facts
     image = _place(job, image, terrain)

@@ -21,8 +21,10 @@ from l1bsr_geo.georef.cog import write_cog
 from l1bsr_geo.georef.kernels import Kernel
 from l1bsr_geo.georef.orthorectify import orthorectify
 from l1bsr_geo.images.pixels import GeoImage
+from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, Progress
 from l1bsr_geo.readers.dem import read_elevation
+from l1bsr_geo.tiling.plan import TilePlan
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,18 @@ def write_result(
         elevation=terrain,
         progress=progress,
     )
+
+
+def say_model(model: Model, plan: TilePlan) -> dict[str, str]:
+    """What restored the image, as tags."""
+    return {
+        "model": model.spec.name,
+        "model_source": model.spec.source,
+        "weights_sha256": model.weights_sha256 or "none",
+        "scale": str(model.spec.scale),
+        "tile_size": str(plan.size),
+        "tile_halo": str(plan.halo),
+    }
 
 
 def say(attrs: Mapping[str, Any], *names: str) -> dict[str, str]:

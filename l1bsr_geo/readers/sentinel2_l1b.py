@@ -187,17 +187,7 @@ def read_detector_overlap(
         for d in (left, right)
     ]
     windows = _common_ground(crops[0], crops[1], height, margin)
-    return DetectorOverlap(*(crop_detector(c, w) for c, w in zip(crops, windows, strict=True)))
-
-
-def crop_detector(crop: DetectorCrop, window: Window) -> DetectorCrop:
-    """A window of every band of a crop, whose bands have one resolution.
-
-    Args:
-        crop: the whole.
-        window: in pixels of the crop's bands; inside them.
-    """
-    return crop.crop(window)
+    return DetectorOverlap(*(c.crop(w) for c, w in zip(crops, windows, strict=True)))
 
 
 def _common_ground(
