@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 #   make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types contracts pytest benchmark clean
+.PHONY: demo test lint types contracts pytest weights benchmark clean
 
 demo: $(VENV)/installed
 	$(BIN)/l1bsr-geo demo demo
@@ -27,6 +27,10 @@ contracts: $(VENV)/installed
 
 pytest: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not benchmark"
+
+# trains one of the shipped networks again: make weights NAME=dsa METHOD=dsa DATA=folder-of-photographs
+weights: $(VENV)/installed
+	$(BIN)/l1bsr-geo train $(METHOD) l1bsr_geo/models/weights/$(NAME).yaml --data $(DATA) --out runs/$(NAME)
 
 benchmark: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/run.py

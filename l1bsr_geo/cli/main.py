@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import l1bsr_geo
-from l1bsr_geo.cli import models, simulate
+from l1bsr_geo.cli import finetune, models, simulate, train
 from l1bsr_geo.cli.console import fail, show_progress, show_warning
 from l1bsr_geo.cli.options import (
     AoiOption,
@@ -55,6 +55,8 @@ app = typer.Typer(
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer brings along
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
+app.command("train")(train.train_network)
+app.command("finetune")(finetune.finetune_network)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""`l1bsr-geo models`: list, fetch and import."""
+"""`l1bsr-geo models`: list, show, fetch and import."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,30 +11,81 @@ from rich.table import Table
 
 from l1bsr_geo.cli.console import console, plain
 
-app = typer.Typer(help="List, fetch and import models.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from l1bsr_geo.models.entries import Entry
+
+app = typer.Typer(help="List, show, fetch and import models.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_models() -> None:
     """What models there are, and whether their weights are here."""
-    from l1bsr_geo.models.checkpoint import find_cached
     from l1bsr_geo.models.registry import MODELS
 
-    table = Table("name", "scale", "bands", "weights", "source")
-    for name, entry in MODELS.items():
-        spec = entry.spec
-        if not entry.takes_weights:
-            weights = "needs none"
-        elif find_cached(name).is_file():
-            weights = "here"
-        elif entry.weights is None:
-            weights = "to train"
-        else:
-            weights = f"to fetch ({entry.weights.licence or 'no licence stated'})"
-        bands = " ".join(spec.bands) if spec.bands else "any"
-        scales = " ".join(f"x{scale}" for scale in entry.scales or (spec.scale,))
-        table.add_row(name, scales, bands, weights, spec.source)
+    table = Table()
+    for head in ("name", "scale", "bands", "weights", "size", "licence"):
+        table.add_column(head, no_wrap=head != "bands")  # names stay whole on narrow terminals
+    for entry in MODELS.values():
+        bands = " ".join(entry.spec.bands) if entry.spec.bands else "any"
+        for scales, *weights in _say_weights(entry):
+            table.add_row(entry.spec.name, scales, bands, *weights)
     Console().print(table)
+
+
+def _say_weights(entry: "Entry") -> Iterator[tuple[str, str, str, str]]:
+    """Scales, where their weights are, size and licence; a row to each scale that is trained."""
+    from l1bsr_geo.errors import MissingInputError
+    from l1bsr_geo.models.checkpoint import find_shipped, find_weights, read_facts
+
+    name, published = entry.spec.name, entry.weights
+    scales = entry.scales or (entry.spec.scale,)
+    if not entry.takes_weights:
+        yield " ".join(f"x{scale}" for scale in scales), "needs none", "", ""
+        return
+    for scale in scales:
+        unusual = entry.unusual(scale)
+        try:
+            path = find_weights(name, None, published, unusual)
+        except MissingInputError:
+            if published is None or unusual is not None:
+                yield f"x{scale}", "to train", "", ""
+            else:
+                yield f"x{scale}", "to fetch", "", published.licence or "none stated"
+            continue
+        where = "shipped" if path == find_shipped(name, unusual) else "cached"
+        licence = read_facts(path).get("licence", "none stated")
+        yield f"x{scale}", where, f"{path.stat().st_size / 1e6:.2f} MB", licence
+
+
+@app.command("show")
+def show_model(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
+    recipe: Annotated[
+        bool, typer.Option("--recipe", help="The recipe that shipped weights were made by.")
+    ] = False,
+) -> None:
+    """Print the model card of the weights that are used."""
+    from l1bsr_geo.errors import BadOptionError
+    from l1bsr_geo.models.cards import write_card
+    from l1bsr_geo.models.checkpoint import find_shipped, find_weights
+    from l1bsr_geo.models.registry import find_entry
+
+    entry = find_entry(name)
+    unusual = entry.unusual(scale)
+    if not entry.takes_weights:
+        print(f"# {name}\n\n{entry.spec.source or 'A classical model'}. It needs no weights.")
+        return
+    path = find_weights(name, None, entry.weights, unusual)
+    shipped = find_shipped(name, unusual)
+    if recipe and path != shipped:
+        raise BadOptionError(f"{path} does not come with l1bsr_geo, so its recipe is not here")
+    if recipe:
+        print(path.with_suffix(".yaml").read_text("utf-8"), end="")
+    elif path == shipped:
+        print(path.with_suffix(".md").read_text("utf-8"), end="")
+    else:
+        print(write_card(path, name=name), end="")
 
 
 @app.command("fetch")

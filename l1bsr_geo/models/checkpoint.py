@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 
 import pooch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from l1bsr_geo.errors import MissingInputError, WeightsError
 from l1bsr_geo.models.checkpoint_parts import WHERE, Shapes, State, find_state
+
+SHIPPED = Path(str(resources.files("l1bsr_geo.models.weights")))
+"""The folder of the weights that come with the package."""
 
 _CHUNK = 1 << 20
 
@@ -45,45 +49,91 @@ class PublishedWeights:
         return f"https://github.com/{self.repository}/tree/{self.commit}"
 
 
-def find_cached(name: str, cache: str | Path | None = None) -> Path:
+def file_stem(name: str, scale: int | None = None) -> str:
+    """What a model's weights file is called, without its ending.
+
+    Args:
+        name: of the model.
+        scale: where it is not the model's usual one.
+    """
+    return name if scale is None else f"{name}-x{scale}"
+
+
+def find_cached(name: str, cache: str | Path | None = None, scale: int | None = None) -> Path:
     """Where the converted weights of a model are kept, there or not.
 
     Args:
         name: of the model.
         cache: folder; ``$L1BSR_GEO_CACHE`` or else the platform's cache folder where None.
+        scale: where it is not the model's usual one.
     """
     folder = cache or os.environ.get("L1BSR_GEO_CACHE") or pooch.os_cache("l1bsr_geo")
-    return Path(folder).expanduser() / f"{name}.safetensors"
+    return Path(folder).expanduser() / f"{file_stem(name, scale)}.safetensors"
 
 
-def find_weights(name: str, given: str | Path | None, published: PublishedWeights | None) -> Path:
-    """The weights file of a model: the one given, or the cached one.
+def find_shipped(name: str, scale: int | None = None) -> Path | None:
+    """The weights of a model that come with the package, or None.
 
     Args:
         name: of the model.
-        given: a file; the cached one where None.
+        scale: where it is not the model's usual one.
+    """
+    path = SHIPPED / f"{file_stem(name, scale)}.safetensors"
+    return path if path.is_file() else None
+
+
+def find_weights(
+    name: str,
+    given: str | Path | None,
+    published: PublishedWeights | None,
+    scale: int | None = None,
+) -> Path:
+    """The weights file of a model: the one given, else the user's cached one, else the shipped one.
+
+    A cached file that says no scale (others published it) serves the scales that have no file of
+    their own.
+
+    Args:
+        name: of the model.
+        given: a file.
         published: what can be fetched, if anything.
+        scale: where it is not the model's usual one.
 
     Raises:
         MissingInputError: it is not there; says how to get it.
     """
-    path = find_cached(name) if given is None else Path(given)
-    if path.is_file():
-        return path
     if given is not None:
-        raise MissingInputError(f"{given}: there is no such weights file for {name}")
-    if published is None:
+        if not Path(given).is_file():
+            raise MissingInputError(f"{given}: there is no such weights file for {name}")
+        return Path(given)
+    cached, usual = find_cached(name, scale=scale), find_cached(name)
+    if _is_kept_for(cached, published):
+        return cached
+    shipped = find_shipped(name, scale)
+    if shipped is not None:
+        return shipped
+    if _is_kept_for(usual, published) and "scale" not in read_facts(usual):
+        return usual
+    what = name if scale is None else f"{name} x{scale}"
+    if published is None or scale is not None:
         raise MissingInputError(
-            f"{name} needs trained weights, none are published, and {path} is not there; train it "
-            "(the network is a torch module: l1bsr_geo.models.registry.MODELS[name].build()) and "
-            f"give the file with --weights, or keep it with `l1bsr-geo models import FILE --name "
-            f"{name}`"
+            f"{what} needs trained weights, none are published, and {cached} is not there; train "
+            "it with `l1bsr-geo train` and give the file with --weights, or keep it with "
+            f"`l1bsr-geo models import FILE --name {name}`"
         )
     licence = published.licence or "no licence stated"
     raise MissingInputError(
-        f"{name} needs trained weights, and {path} is not there; get the authors' own ({licence}) "
-        f"with `l1bsr-geo models fetch {name}`, or give a file with --weights"
+        f"{what} needs trained weights, and {cached} is not there; get the authors' own "
+        f"({licence}) with `l1bsr-geo models fetch {name}`, or give a file with --weights"
     )
+
+
+def _is_kept_for(cached: Path, published: PublishedWeights | None) -> bool:
+    """Whether a cached file is there, and is not of what was once published under its name."""
+    if not cached.is_file():
+        return False
+    blob = read_facts(cached).get("git_blob")
+    return blob is None or (published is not None and blob == published.git_blob)
 
 
 def read_checkpoint(path: Path, expected: Shapes | None = None) -> dict[str, Tensor]:
@@ -161,6 +211,17 @@ def read_provenance(path: Path, published: PublishedWeights | None) -> dict[str,
             f"{path}: its sha256 is not the one in {sidecar.name} beside it: changed or damaged; "
             "fetch or import the weights again"
         )
+    return read_facts(path)
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; empty for any other file.
+
+    Weights of our trainer say ``model``, ``scale``, ``network`` (JSON: how the network was built),
+    ``method``, ``licence`` and what they were trained with.
+    """
+    if _is_pickle(path):
+        return {}
     try:
         with safetensors.safe_open(path, "pt") as file:
             return file.metadata() or {}

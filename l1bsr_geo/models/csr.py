@@ -15,7 +15,7 @@ from l1bsr_geo.models.flownet import FlowNet
 from l1bsr_geo.ops.warp import warp_reflected
 
 SPEC = ModelSpec(
-    name="csr",
+    name="csr-hourglass",
     bands=("B02", "B03", "B04", "B08"),
     scale=1,
     halo=128,

@@ -1,18 +1,20 @@
 """DSA: deep shift-and-add, the weighted average of splatted features, decoded."""
 
+from typing import Any
+
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.burst import FULL_SCALE, MOST_FRAMES
-from l1bsr_geo.models.burst_network import BurstNetwork
+from l1bsr_geo.models.burst_network import PUBLISHED, Base, BurstNetwork, Sizes
 
 
-def make_spec(scale: int = 2) -> ModelSpec:
-    """DSA's spec; the halo holds motion (4), encoder (10), splat (1), decoder (22 fine pixels)."""
+def make_spec(scale: int = 2, sizes: Sizes = PUBLISHED) -> ModelSpec:
+    """DSA's spec; the halo holds motion, encoder, splat and decoder."""
     return ModelSpec(
         name="dsa",
         frames=(1, MOST_FRAMES),
         scale=scale,
         aligned="centre",
-        halo=28,
+        halo=sizes.reach(scale),
         gain=FULL_SCALE,
         flow=True,
         exposures=True,
@@ -26,7 +28,10 @@ class DSA(BurstNetwork):
 
     Args:
         scale: fine pixels to a pixel, per axis.
+        base: what bypasses the network; nothing does in the paper's.
+        **sizes: see ``Sizes``; the paper's by default.
     """
 
-    def __init__(self, scale: int = 2) -> None:
-        super().__init__(make_spec(scale), pooling=("avg",), base_detail=False, noise_aware=False)
+    def __init__(self, scale: int = 2, base: Base = "none", **sizes: Any) -> None:
+        chosen = Sizes(**sizes)
+        super().__init__(make_spec(scale, chosen), ("avg",), base, noise_aware=False, sizes=chosen)

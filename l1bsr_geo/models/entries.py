@@ -1,18 +1,25 @@
 """The models by name: how each is built, and where its weights are."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.models import csr, dsa, hdr_dsp, highresnet, l1bsr
+from l1bsr_geo.errors import BadOptionError, WeightsError
+from l1bsr_geo.models import csr, csr_compact, dsa, hdr_dsp, highresnet, l1bsr, rcan
 from l1bsr_geo.models.act import ACT
 from l1bsr_geo.models.base import ModelSpec, Restorer
-from l1bsr_geo.models.checkpoint import PublishedWeights
+from l1bsr_geo.models.checkpoint import (
+    PublishedWeights,
+    check_fits,
+    read_checkpoint,
+    read_facts,
+)
 from l1bsr_geo.models.classical import Bicubic, Geometric
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
 
@@ -23,7 +30,8 @@ class Entry:
 
     Attributes:
         spec: what the rest of the package must know, at the usual scale.
-        build: makes it, untrained; takes ``scale=`` where there are several.
+        build: makes it, untrained; takes ``scale=`` where there are several, and what its network
+            is made of.
         weights: the published ones, if any.
         network: the submodule of the restorer whose parameters have the published names.
         trainable: whether it needs weights although none are published.
@@ -42,24 +50,103 @@ class Entry:
         """Whether it is of no use without weights."""
         return self.trainable or self.weights is not None
 
-    def make(self, scale: int | None = None) -> Restorer:
-        """The restorer, untrained, at a scale; the usual one where None.
+    def unusual(self, scale: int | None) -> int | None:
+        """A scale, or None where it is the usual one.
 
         Raises:
             BadOptionError: there is none at this scale.
         """
         if scale in (None, self.spec.scale):
-            return self.build()
+            return None
         if scale not in self.scales:
             there = ", ".join(map(str, self.scales or (self.spec.scale,)))
             raise BadOptionError(f"{self.spec.name} has no scale {scale}; there is {there}")
-        return self.build(scale=scale)
+        return scale
 
-    def shapes(self) -> dict[str, torch.Size]:
+    def make(self, scale: int | None = None, **architecture: Any) -> Restorer:
+        """The restorer, untrained, at a scale; the usual one where None.
+
+        Args:
+            scale: fine pixels to a pixel.
+            **architecture: of the network; what it takes is the class's own.
+
+        Raises:
+            BadOptionError: there is none at this scale.
+        """
+        scale = self.unusual(scale)
+        if scale is None:
+            return self.build(**architecture)
+        return self.build(scale=scale, **architecture)
+
+    def make_for(self, path: Path, scale: int | None = None) -> Restorer:
+        """The restorer, untrained, with the architecture that a weights file says it is for.
+
+        Args:
+            path: of weights. Published ones say nothing: they are of the default architecture.
+            scale: the file's where None, or the usual one where it says none.
+
+        Raises:
+            BadOptionError: there is none at this scale.
+            WeightsError: the file says that it is for another model or scale, or for a network
+                that cannot be built.
+        """
+        name = self.spec.name
+        scale = scale if scale is None else self.unusual(scale) or self.spec.scale
+        facts = read_facts(path)
+        said, at, network = (facts.get(key) for key in ("model", "scale", "network"))
+        if said not in (None, name):
+            raise WeightsError(
+                f"{path}: weights of {said}, not of {name}; give {name} its own, or ask for {said}"
+            )
+        if at is not None and scale is not None and at != str(scale):
+            raise WeightsError(
+                f"{path}: weights of {name} at scale {at}, but scale {scale} was asked for"
+            )
+        try:
+            architecture = json.loads(network or "{}")
+            restorer = self.make(scale if at is None else int(at), **architecture)
+        except Exception as error:  # a file can say anything
+            if network is None and at is None:
+                raise
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise WeightsError(
+                f"{path}: says that it is for a {name} at scale {at} with {network}, which cannot "
+                f"be built: {reason}"
+            ) from error
+        found = restorer.spec
+        if found.name != name or (at is not None and str(found.scale) != at):
+            raise WeightsError(
+                f"{path}: says that it is for {name} at scale {at}, but its network is "
+                f"{found.name} at scale {found.scale}"
+            )
+        return restorer
+
+    def shapes(self, scale: int | None = None, **architecture: Any) -> dict[str, torch.Size]:
         """The network's parameters, name to shape; costs no memory."""
         with torch.device("meta"):
-            network = self.trained_part(self.build())
-        return {name: v.shape for name, v in network.state_dict().items()}
+            return self._shapes_of(self.make(scale, **architecture))
+
+    def shapes_for(self, path: Path, scale: int | None = None) -> dict[str, torch.Size]:
+        """The parameters of the network that a weights file says it is for; see ``make_for``."""
+        with torch.device("meta"):
+            return self._shapes_of(self.make_for(path, scale))
+
+    def load(self, path: Path, scale: int | None = None) -> Restorer:
+        """The restorer with the weights of a file; see ``make_for``.
+
+        Raises:
+            WeightsError: the file is not this network's.
+        """
+        shapes = self.shapes_for(path, scale)
+        state = read_checkpoint(path, shapes)
+        check_fits(state, shapes, f"{path} as weights of {self.spec.name}")
+        restorer = self.make_for(path, scale)
+        self.trained_part(restorer).load_state_dict(state)
+        return restorer
+
+    def _shapes_of(self, restorer: Restorer) -> dict[str, torch.Size]:
+        state = self.trained_part(restorer).state_dict()
+        return {name: v.shape for name, v in state.items()}
 
     def trained_part(self, restorer: Restorer) -> nn.Module:
         """The module that the weights are loaded into."""
@@ -93,14 +180,18 @@ MODELS: dict[str, Entry] = {
     "bicubic": Entry(Bicubic().spec, Bicubic, scales=_BOTH),
     "shift-and-add": Entry(ShiftAndAdd().spec, ShiftAndAdd, scales=_BOTH),
     "act": Entry(ACT().spec, ACT, scales=_BOTH),
-    "l1bsr": Entry(
-        l1bsr.SPEC,
-        l1bsr.REC,
+    "l1bsr": Entry(l1bsr.make_spec(), l1bsr.L1BSR, trainable=True),
+    "l1bsr-rcan": Entry(
+        rcan.SPEC,
+        rcan.REC,
         _published_l1bsr(
             "trained_models/REC_Real_L1B.pt", "55a5e01bb70fd7e34a29d09494013c6a79c7770b"
         ),
     ),
     "csr": Entry(
+        csr_compact.SPEC, csr_compact.CompactBandRegistration, network="network", trainable=True
+    ),
+    "csr-hourglass": Entry(
         csr.SPEC,
         csr.BandRegistration,
         _published_l1bsr(

@@ -1,10 +1,12 @@
 """HDR-DSP: multi-exposure bursts by feature shift-and-pool; and its motion estimator by itself."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.burst import FULL_SCALE, MOST_FRAMES, BurstViews
-from l1bsr_geo.models.burst_network import BurstNetwork, FrameFlow
+from l1bsr_geo.models.burst_network import PUBLISHED, BurstNetwork, FrameFlow, Sizes
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.warp import warp
 
@@ -14,18 +16,18 @@ SOURCE = (
 )
 
 
-def make_spec(name: str = "hdr-dsp", scale: int = 2) -> ModelSpec:
+def make_spec(name: str = "hdr-dsp", scale: int = 2, sizes: Sizes = PUBLISHED) -> ModelSpec:
     """HDR-DSP's spec.
 
-    The halo holds motion (4), base (5), encoder (10), splat (1) and decoder (22 fine pixels), for a
-    flow that is given. Where ``fnet`` estimates it, tiles need 64 px more, and agree only roughly.
+    The halo holds motion, base (4 more), encoder, splat and decoder, for a flow that is given.
+    Where ``fnet`` estimates it, tiles need 64 px more, and agree only roughly.
     """
     return ModelSpec(
         name=name,
         frames=(1, MOST_FRAMES),
         scale=scale,
         aligned="centre",
-        halo=32,
+        halo=sizes.reach(scale) + 4,
         gain=FULL_SCALE,
         flow=True,
         exposures=True,
@@ -39,10 +41,12 @@ class HDRDSP(BurstNetwork):
     Args:
         scale: fine pixels to a pixel, per axis; the published weights are for 2.
         name: of the weights.
+        **sizes: see ``Sizes``; the published by default.
     """
 
-    def __init__(self, scale: int = 2, name: str = "hdr-dsp") -> None:
-        super().__init__(make_spec(name, scale))
+    def __init__(self, scale: int = 2, name: str = "hdr-dsp", **sizes: Any) -> None:
+        chosen = Sizes(**sizes)
+        super().__init__(make_spec(name, scale, chosen), sizes=chosen)
 
 
 class HDRDSPSingle(BurstNetwork):
@@ -54,7 +58,7 @@ class HDRDSPSingle(BurstNetwork):
 
     def __init__(self, scale: int = 2) -> None:
         spec = make_spec("hdr-dsp-single", scale)
-        super().__init__(spec, base_detail=False, noise_aware=False)
+        super().__init__(spec, base="none", noise_aware=False)
 
 
 class FrameRegistration(nn.Module):

@@ -1,159 +1,194 @@
-"""REC: the reconstruction network of L1BSR, an RCAN that doubles four misaligned bands.
+"""The compact L1BSR: four bands whose motion is known, restored on the grid of the green one.
 
-Input and output are DN / 400; the result's four bands are aligned with the green band of the input.
+The paper's network (``models.rcan``) finds the motion of the bands by itself, which takes most of
+its 15 M parameters. Here the flow is given: each band is encoded at its own resolution, and its
+features are splatted where they belong on the fine grid, which keeps the phases of its aliases.
+What comes out is the bands resampled by a spline (``Geometric``) plus a learned detail, which is
+zero before training. The convolutions run on the coarse grid, four fine pixels as channels.
 
-Channel attention pools over the whole image, so a tile's result depends on the tile. Here the
-pooled vectors can be taken once per scene and frozen (``statistics``), which leaves convolutions
-only. Their receptive field is finite, 413 px, and its influence fades long before: measured on a
-real crop (224 x 224, statistics of the crop) with the conformance weights, a tile of 32 px with a
-halo of h px differs from the whole image by at most [DN, result scaled to a deviation of 100 DN]
-
-    weights' gain    h = 0     8      16      24      32     64    attention pooled by tile, h = 32
-    0.35 (rule)        160   0.13    4e-4    2e-4    4e-4   4e-4                          0.0025
-    0.50               180    2.7   0.003   5e-4    4e-4   4e-4                            0.13
-    0.60               224    9.5    0.06   6e-4    6e-4   5e-4                            0.86
-    0.70               246     33    0.71   0.005   0.001  8e-4                             6.2
-
-(4e-4 is float32's noise.) Hence a halo of 32 px: below 0.5 DN even where the random weights are
-twice as strong. ``Model.probe_halo`` finds 9 px with the conformance weights; the published weights
-could not be measured where this was written, and with them it says what they need. bf16 differs
-from float32 by 0.5 DN rms at the rule's gain and by 1.2 DN at 0.50: it is not the default.
+Input and output are DN / 400. A second view (the other detector of an overlap) adds four frames.
+Nothing is pooled over the image and no level is seen, only the difference from a local mean, so
+that tiles meet and an offset of all DN passes through unchanged.
 """
 
-from collections.abc import Mapping
+import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
+from l1bsr_geo.models.burst import in_full_precision
+from l1bsr_geo.models.classical import Geometric
+from l1bsr_geo.ops.flow import invert_flow
+from l1bsr_geo.ops.splat import Splat, fine_positions, read_at
 
-SPEC = ModelSpec(
-    name="l1bsr",
-    bands=("B02", "B03", "B04", "B08"),
-    scale=2,
-    aligned="corner",
-    halo=32,
-    gain=400.0,
-    scene_statistics=True,
-    source="Nguyen et al., L1BSR, CVPRW EarthVision 2023 (arXiv 2304.06871); "
-    "network: Zhang et al., RCAN, ECCV 2018",
-)
+BANDS = ("B02", "B03", "B04", "B08")
+_SCALE = 2
+_CORNER = 0.25  # [px] from a sample-aligned fine grid, which splats use, to a corner-aligned one
+_DETAIL = 10.0  # brings the differences from the local mean, in DN / 400, near one
+_SIGMA, _REACH = 2.0, 6  # [px] of the local mean
 
 
-class REC(nn.Module):
-    """RCAN x2, four bands in, four out; parameter names as in the published weights.
+def make_spec(blocks: int = 6, motion: float = 12.0) -> ModelSpec:
+    """The spec; the halo holds local mean, resampling of the detail with its motion, and trunk."""
+    return ModelSpec(
+        name="l1bsr",
+        bands=BANDS,
+        frames=(1, 2),
+        scale=_SCALE,
+        aligned="corner",
+        halo=_REACH + Geometric(_SCALE, motion).spec.halo + 2 * blocks + 2,
+        gain=400.0,
+        flow=True,
+        source="after Nguyen et al., L1BSR, CVPRW EarthVision 2023 (arXiv 2304.06871), with the "
+        "feature splatting of DSA (CVPRW EarthVision 2021)",
+    )
+
+
+class L1BSR(nn.Module):
+    """Encode bands, splat their features by their flow, decode four aligned bands.
 
     Args:
-        groups: residual groups.
-        blocks: attention blocks to a group.
-        width: channels inside.
-        reduction: squeeze of the channel attention.
-        spec: what the rest of the package must know.
+        width: channels of the trunk.
+        blocks: residual blocks of the trunk, two convolutions each.
+        features: channels that are splatted for every band.
+        hidden: channels inside the encoder.
+        motion: largest motion per component [px], as for ``Geometric``; pixels that move farther
+            give no features.
     """
 
     def __init__(
         self,
-        groups: int = 10,
-        blocks: int = 20,
         width: int = 64,
-        reduction: int = 16,
-        spec: ModelSpec = SPEC,
+        blocks: int = 6,
+        features: int = 8,
+        hidden: int = 16,
+        motion: float = 12.0,
     ) -> None:
         super().__init__()
-        self.spec = spec
-        self.layers = (groups, blocks, width)
-        bands = len(spec.bands or ())
-        self.head = nn.Sequential(_conv(bands, width))
-        body: list[nn.Module] = [_Group(blocks, width, reduction) for _ in range(groups)]
-        self.body = nn.Sequential(*body, _conv(width, width))
-        enlarge = nn.Sequential(_conv(width, spec.scale**2 * width), nn.PixelShuffle(spec.scale))
-        self.tail = nn.Sequential(enlarge, _conv(width, bands))
+        self.spec = make_spec(blocks, motion)
+        self.resample = Geometric(_SCALE, motion)
+        self.encoder = _Encoder(hidden, features)
+        cells = len(BANDS) * _SCALE**2
+        self.head = _conv(cells * (features + 2), width)
+        self.trunk = nn.Sequential(*[_Block(width) for _ in range(blocks)])
+        self.tail = _conv(width, cells)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(cast("Tensor", self.tail.bias))
 
-    def forward(
-        self,
-        views: Tensor,
-        flow: Tensor | None = None,
-        statistics: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
+    def forward(self, views: Tensor, flow: Tensor | None = None) -> Tensor:
         """Restore; see Restorer.
 
         Args:
-            views: (B, 1, C, H, W) [DN / gain].
-            flow: not used: the network finds the motion of the bands by itself.
-            statistics: ``{"pooled": (groups, blocks, width)}`` as ``scene_statistics`` gives them,
-                to be used in place of the pooling over this very image.
+            views: (B, T, 4, H, W) [DN / gain], T = 1 or 2; the first has no NaN, the second is NaN
+                where it has no data.
+            flow: (B, T, 4, 2, H, W) [px]; None is no motion.
 
         Returns:
-            (B, C, 2 H, 2 W) [DN / gain].
+            (B, 4, 2 H, 2 W) [DN / gain].
         """
-        return self._run(views[:, 0], None if statistics is None else statistics["pooled"])[0]
+        views = views.float()
+        if flow is None:
+            flow = views.new_zeros(*views.shape[:3], 2, *views.shape[3:])
+        flow = flow.float()
+        known = ~views.isnan()
+        pixels = views.nan_to_num(0.0)
+        detail = _DETAIL * _subtract_mean(pixels, known)
+        base, aligned = self._resample(pixels[:, :1], detail[:, :1], flow[:, :1])
+        known &= flow.detach().abs().amax(3) <= self.resample.motion
+        splatted = self._splat(self.encoder(detail), known, flow)
+        seen = torch.cat([splatted, aligned[:, :, None]], 2)
+        cells = functional.pixel_unshuffle(seen.flatten(1, 2), _SCALE)
+        deep = self.head(cells.contiguous(memory_format=torch.channels_last))
+        learned: Tensor = functional.pixel_shuffle(self.tail(self.trunk(deep)), _SCALE)
+        restored: Tensor = base + learned.float() / _DETAIL
+        return restored
 
-    def scene_statistics(self, views: Tensor) -> dict[str, Tensor]:
-        """What every attention layer pools on these views, (B, 1, C, H, W), averaged over them.
+    @in_full_precision
+    def _resample(self, pixels: Tensor, detail: Tensor, flow: Tensor) -> Tensor:
+        """Pixels and detail (B, 1, C, H, W) on the fine grid: (2, B, C, 2 H, 2 W); no gradient.
 
-        With the statistics of one image, that image is restored as without.
+        One call for both, as bands of one image.
         """
-        return {"pooled": self._run(views[:, 0], None)[1].mean(0).reshape(self.layers)}
+        both = self.resample(torch.cat([pixels, detail], 2), torch.cat([flow, flow], 2))
+        base, aligned = both.chunk(2, 1)
+        return torch.stack([base, aligned])
 
-    def _run(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        shallow = self.head(x)
-        deep: Tensor = shallow
-        pooled: list[Tensor] = []
-        *groups, last = self.body
-        for i, group in enumerate(groups):
-            deep, seen = group(deep, None if frozen is None else frozen[i])
-            pooled += seen
-        return self.tail(last(deep) + shallow), torch.stack(pooled, 1)
+    @in_full_precision
+    def _splat(self, features: Tensor, known: Tensor, flow: Tensor) -> Tensor:
+        """Features and weights on the fine grid, averaged over the views that reach a place.
+
+        They are not divided by their weights: a convolution of what is left is an interpolation
+        between the samples wherever they lie, which a quotient would destroy.
+
+        Args:
+            features: (B, T, C, F, H, W).
+            known: (B, T, C, H, W), where there are data.
+            flow: (B, T, C, 2, H, W) [px].
+
+        Returns:
+            (B, C, F + 1, 2 H, 2 W).
+        """
+        count, (height, width) = features.shape[:3], features.shape[-2:]
+        read = flow.flatten(0, 2)
+        have = known.flatten(0, 2)[:, None].to(flow)
+        samples = torch.cat([features.flatten(0, 2).to(flow) * have, have], 1)
+        places = Splat(invert_flow(read) + _CORNER, _SCALE, "drop")
+        fine = places.add(samples).view(*count, -1, _SCALE * height, _SCALE * width).sum(1)
+        if count[1] == 1:
+            return fine
+        x, y = fine_positions(read, 1)
+        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        reached = (read_at(have, x, y)[:, 0] * inside).view(*count, height, width).sum(1)
+        views = functional.interpolate(reached.clamp_min(1), scale_factor=float(_SCALE))
+        return fine / views[:, :, None]
 
 
-class _Group(nn.Module):
-    def __init__(self, blocks: int, width: int, reduction: int) -> None:
+class _Encoder(nn.Module):
+    """Features of every band at its own resolution, by one network that is told the band."""
+
+    def __init__(self, hidden: int, features: int) -> None:
         super().__init__()
-        body: list[nn.Module] = [_Block(width, reduction) for _ in range(blocks)]
-        self.body = nn.Sequential(*body, _conv(width, width))
+        self.first = _conv(1, hidden)
+        self.band = nn.Parameter(0.1 * torch.randn(len(BANDS), hidden))
+        self.last = _conv(hidden, features - 1)
 
-    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        deep, pooled = x, []
-        *blocks, last = self.body
-        for i, block in enumerate(blocks):
-            deep, seen = block(deep, None if frozen is None else frozen[i])
-            pooled.append(seen)
-        return x + last(deep), pooled
+    def forward(self, detail: Tensor) -> Tensor:
+        """(B, T, C, H, W) to (B, T, C, features, H, W); the first feature is the detail itself."""
+        frames = detail.flatten(0, 2)[:, None]
+        told = self.band.repeat(detail.shape[0] * detail.shape[1], 1)[:, :, None, None]
+        learned: Tensor = self.last(functional.relu(self.first(frames) + told))
+        features = torch.cat([frames, learned.to(frames)], 1)
+        return features.view(*detail.shape[:3], *features.shape[1:])
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, reduction: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            _conv(width, width), nn.ReLU(), _conv(width, width), _Attention(width, reduction)
-        )
+        self.conv1 = _conv(width, width)
+        self.conv2 = _conv(width, width)
 
-    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        first, relu, second, attention = self.body
-        deep, pooled = attention(second(relu(first(x))), frozen)
-        return x + deep, pooled
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv2(functional.relu(self.conv1(x)))
+        return out
 
 
-class _Attention(nn.Module):
-    """Scales every channel by a function of all channels' means, over this image or given."""
-
-    def __init__(self, width: int, reduction: int) -> None:
-        super().__init__()
-        squeezed = width // reduction
-        self.conv_du = nn.Sequential(
-            nn.Conv2d(width, squeezed, 1),
-            nn.ReLU(),
-            nn.Conv2d(squeezed, width, 1),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        if frozen is None:
-            pooled = functional.adaptive_avg_pool2d(x, 1)
-        else:
-            pooled = frozen.to(x)[None, :, None, None]
-        return x * self.conv_du(pooled), pooled.flatten(1)
+@in_full_precision
+def _subtract_mean(pixels: Tensor, known: Tensor) -> Tensor:
+    """Differences from the local mean of what is known, zero elsewhere; (B, T, C, H, W)."""
+    at = torch.arange(-_REACH, _REACH + 1, device=pixels.device, dtype=pixels.dtype)
+    taps = torch.exp(-0.5 * (at / _SIGMA).square())
+    taps = taps / taps.sum()
+    have = known.to(pixels)
+    planes = torch.stack([pixels * have, have]).flatten(0, 3)[:, None]
+    for shape, padding in (((1, 1, 1, -1), (0, _REACH)), ((1, 1, -1, 1), (_REACH, 0))):
+        planes = functional.conv2d(planes, taps.view(shape), padding=padding)
+    added, weight = planes.view(2, *pixels.shape)
+    # where nothing near is known, both are zero
+    difference: Tensor = (pixels - added / weight.clamp_min(math.ulp(1.0))) * have
+    return difference
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
 from l1bsr_geo import __version__
-from l1bsr_geo.errors import BadOptionError, WeightsError
+from l1bsr_geo.errors import BadOptionError, MissingInputError, WeightsError
 from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
     check_fits,
@@ -17,6 +18,7 @@ from l1bsr_geo.models.checkpoint import (
     hash_file,
     hash_git_blob,
     read_checkpoint,
+    read_facts,
     read_provenance,
 )
 from l1bsr_geo.models.download import Progress, download
@@ -81,7 +83,7 @@ def import_weights(
 
     Args:
         path: the file.
-        name: the model it is for; found by its parameters where None.
+        name: the model it is for; where None what it says, or else found by its parameters.
         cache: folder; see ``find_cached``.
 
     Returns:
@@ -94,15 +96,27 @@ def import_weights(
     """
     path = Path(path)
     name = name or recognise(path)
-    if not find_entry(name).takes_weights:
+    entry = find_entry(name)
+    if not entry.takes_weights:
         raise BadOptionError(f"{name} is not trained: it takes no weights")
-    target = find_cached(name, cache)
+    if not path.is_file():
+        raise MissingInputError(f"{path}: there is no such weights file")
+    with torch.device("meta"):
+        scale = entry.unusual(entry.make_for(path).spec.scale)
+    target = find_cached(name, cache, scale)
     target.parent.mkdir(parents=True, exist_ok=True)
     return _convert(path, name, target, source=path.name)
 
 
 def recognise(path: Path) -> str:
-    """The model that a file holds: by its published content, or else by its parameters."""
+    """The model that a file holds: as it says, by its published content, or by its parameters.
+
+    Raises:
+        MissingInputError: there is no such file.
+        WeightsError: no weights, or of no model here; says of which they nearly are.
+    """
+    if path.is_file() and (said := read_facts(path).get("model")) in MODELS:
+        return said
     trained = {name: entry.shapes() for name, entry in MODELS.items() if entry.takes_weights}
     state = read_checkpoint(path)
     blob = hash_git_blob(path)
@@ -144,8 +158,9 @@ def notice(name: str, weights: PublishedWeights) -> str:
 def _convert(path: Path, name: str, target: Path, source: str) -> Path:
     """Check a checkpoint and write it as safetensors with its sidecar; both, or neither."""
     entry = find_entry(name)
-    state = read_checkpoint(path, entry.shapes())
-    check_fits(state, entry.shapes(), f"{path} as weights of {name}")
+    shapes = entry.shapes_for(path)
+    state = read_checkpoint(path, shapes)
+    check_fits(state, shapes, f"{path} as weights of {name}")
     facts = {"model": name, "source": source, "converted_by": f"l1bsr_geo {__version__}"}
     facts |= read_provenance(path, entry.weights)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:

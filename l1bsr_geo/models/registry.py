@@ -21,13 +21,7 @@ from l1bsr_geo.models.base import (
     SceneRestorer,
     Statistics,
 )
-from l1bsr_geo.models.checkpoint import (
-    check_fits,
-    find_weights,
-    hash_file,
-    read_checkpoint,
-    read_provenance,
-)
+from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_provenance
 from l1bsr_geo.models.entries import MODELS, find_entry
 from l1bsr_geo.models.receptive_field import probe_halo
 
@@ -46,12 +40,14 @@ class Model:
 
     Args:
         name: in ``MODELS``.
-        weights: a file: ours (safetensors) or a published checkpoint as downloaded; the cached
-            ones (``fetch``, ``import_weights``) where None.
+        weights: a file: ours (safetensors), which says how its network is built, or a published
+            checkpoint as downloaded. Where None, the cached ones (``fetch``, ``import_weights``),
+            else those that come with the package.
         device: ``"auto"`` takes a GPU where there is one.
         precision: ``"bf16"`` runs convolutions in half the bits; ``"auto"`` is ``"fp32"``, because
             bf16 costs REC more than 1 DN rms (with random weights and a result of 100 DN rms).
-        scale: fine pixels to a pixel; the model's usual one where None.
+        scale: fine pixels to a pixel; where None that of the weights, or else the model's usual
+            one.
 
     Attributes:
         spec: what the rest of the package must know.
@@ -59,7 +55,7 @@ class Model:
         licence: SPDX name of the weights' licence, or None where none is known.
 
     Raises:
-        BadOptionError: a name, device or precision that is not to be had.
+        BadOptionError: a name, scale, device or precision that is not to be had.
         MissingInputError: there are no weights; says how to get them.
         WeightsError: the weights are not this network's.
     """
@@ -73,8 +69,7 @@ class Model:
         scale: int | None = None,
     ) -> None:
         entry = find_entry(name)
-        with torch.device("meta"):  # costs nothing
-            self.spec: ModelSpec = entry.make(scale).spec
+        unusual = entry.unusual(scale)
         self.weights_sha256: str | None = None
         self.licence: str | None = None
         self._name: str | None = name
@@ -84,9 +79,12 @@ class Model:
         if weights is not None and not entry.takes_weights:
             raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
         if entry.takes_weights:
-            self._path = find_weights(name, weights, entry.weights).absolute()
+            self._path = find_weights(name, weights, entry.weights, unusual).absolute()
             self.weights_sha256 = hash_file(self._path)
             self.licence = read_provenance(self._path, entry.weights).get("licence")
+        with torch.device("meta"):  # costs nothing
+            made = entry.make_for(self._path, scale) if self._path else entry.make(scale)
+        self.spec: ModelSpec = made.spec
         with _lock(self.torch_device):  # what is wrong with weights is said before any work
             self._load(self.torch_device)
 
@@ -311,14 +309,11 @@ class Model:
 
     def _build(self) -> Restorer:
         entry = find_entry(cast("str", self._name))
-        restorer = entry.make(self.spec.scale)
-        if self._path is not None:
-            if hash_file(self._path) != self.weights_sha256:
-                raise WeightsError(f"{self._path}: changed since the model was made of it")
-            state = read_checkpoint(self._path, entry.shapes())
-            check_fits(state, entry.shapes(), f"{self._path} as weights of {self._name}")
-            entry.trained_part(restorer).load_state_dict(state)
-        return restorer
+        if self._path is None:
+            return entry.make(self.spec.scale)
+        if hash_file(self._path) != self.weights_sha256:
+            raise WeightsError(f"{self._path}: changed since the model was made of it")
+        return entry.load(self._path, self.spec.scale)
 
 
 _LOADED: dict[tuple[str, str | None, int, torch.device], Restorer] = {}

@@ -1,13 +1,13 @@
 """The whole command on a granule: `sr`, from JP2 to COG, beside the bare network.
 
     python tests/benchmarks/bench_end_to_end.py --json out.json                 geometric, minutes
-    python tests/benchmarks/bench_end_to_end.py --model l1bsr --json out.json   REC, half an hour
+    python tests/benchmarks/bench_end_to_end.py --model l1bsr-rcan --json out.json  REC, 30 minutes
 
 A granule of 2304 x 2552 x 4 (or fewer lines) is made first, and once more of 4 granules for memory.
 Each run is a process of its own: wall time, CPU time, peak memory, and the largest total size of
-the output's folder while it runs, over the size of the final file. With `--model l1bsr` (15.4 M
-parameters, made-up weights: nothing here depends on their values) the bare network is timed in the
-same session on tiles in memory, with the same threads, the halo included and left out.
+the output's folder while it runs, over the size of the final file. With `--model l1bsr-rcan` (15.4
+M parameters, made-up weights: nothing here depends on their values) the bare network is timed in
+the same session on tiles in memory, with the same threads, the halo included and left out.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def bare_network(weights: Path, tile: int | None, lines: int) -> dict[str, float
     from l1bsr_geo.models.registry import Model
     from l1bsr_geo.tiling.plan import TilePlan
 
-    model = Model("l1bsr", weights=weights, device="cpu")
+    model = Model("l1bsr-rcan", weights=weights, device="cpu")
     plan = TilePlan.for_model(model.spec, (lines, COLUMNS), size=tile)
     rng = np.random.default_rng(0)
     shapes = {
@@ -126,7 +126,7 @@ def make_weights(path: Path) -> Path:
 
     generator = torch.Generator().manual_seed(0)
     tensors = {}
-    for name, shape in MODELS["l1bsr"].shapes().items():
+    for name, shape in MODELS["l1bsr-rcan"].shapes().items():
         value = torch.randn(shape, generator=generator)
         fan_in = value[0].numel() if value.ndim > 1 else 1
         tensors[name] = value * (0.35 / fan_in**0.5 if value.ndim > 1 else 0.05)
@@ -153,7 +153,7 @@ def main() -> None:
         options = ["--model", arguments.model, "--device", "cpu"]
         if arguments.tile:
             options += ["--tile", str(arguments.tile)]
-        if arguments.model == "l1bsr":
+        if arguments.model == "l1bsr-rcan":
             weights = make_weights(folder / "made_up.safetensors")
             options += ["--weights", str(weights)]
             result["bare network"] = bare_network(weights, arguments.tile, arguments.lines)

@@ -39,7 +39,7 @@ import zarr
 
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images.bands import BandScene, BandStack
-from l1bsr_geo.models.l1bsr import REC
+from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.readers.geotiff import read_raster
 from l1bsr_geo.tiling.execute import map_tiles

@@ -146,7 +146,7 @@ def test_info(cli, demo):
         (["sr", "{product}", "o.tif", "--bands", "B02,B03,B04,B11"], "B11"),
         (["sr", "{product}", "o.tif", "--bands", "red"], "red"),
         (["sr", "{product}", "o.tif", "--model", "magic"], "magic"),
-        (["sr", "{product}", "o.tif", "--model", "l1bsr"], "fetch"),
+        (["sr", "{product}", "o.tif", "--model", "l1bsr-rcan"], "fetch"),
         (["sr", "{product}", "o.tif", "--geometry", "grids"], "GEO_DATA"),
         (["sr", "{product}", "o.tif", "--aoi", "1,2,3"], "--aoi"),
         (["sr", "{product}", "o.tif", "--aoi", "80,10,81,11"], "does not touch"),
@@ -207,13 +207,13 @@ def test_models_commands(cli, tmp_path):
     environment = os.environ | {"L1BSR_GEO_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
     listed = cli("models", "list", env=environment)
     assert listed.returncode == 0, listed.stderr
-    for name in ("geometric", "bicubic", "l1bsr", "csr", "GPL-3.0"):
+    for name in ("geometric", "bicubic", "l1bsr", "l1bsr-rcan", "csr", "GPL-3.0"):
         assert name in listed.stdout
     (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
     refused = cli("models", "import", tmp_path / "bad.pt", env=environment)
     assert refused.returncode == 2
     assert "bad.pt" in refused.stderr
-    declined = cli("models", "fetch", "l1bsr", env=environment, input="")
+    declined = cli("models", "fetch", "l1bsr-rcan", env=environment, input="")
     assert declined.returncode == 2
     assert "GPL-3.0" in declined.stderr
     assert not (tmp_path / "cache").exists()
@@ -262,7 +262,7 @@ def test_network_with_given_weights(cli, demo, tmp_path):
 
     generator = torch.Generator().manual_seed(0)
     tensors = {}
-    for name, shape in MODELS["l1bsr"].shapes().items():
+    for name, shape in MODELS["l1bsr-rcan"].shapes().items():
         value = torch.randn(shape, generator=generator)
         fan_in = value[0].numel() if value.ndim > 1 else 400.0
         tensors[name] = value * 0.35 / fan_in**0.5
@@ -270,7 +270,7 @@ def test_network_with_given_weights(cli, demo, tmp_path):
     save_file(tensors, weights)
     west, south, *_ = demo.lonlat
     options = ["--aoi", f"{west + 0.045},{south + 0.05},{west + 0.052},{south + 0.055}"]
-    options += ["--model", "l1bsr", "--weights", weights, "--dem", demo.dem]
+    options += ["--model", "l1bsr-rcan", "--weights", weights, "--dem", demo.dem]
     done = cli("sr", demo.product, tmp_path / "o.tif", *options)
     assert done.returncode == 0, done.stderr
     with rasterio.open(tmp_path / "o.tif") as dataset:

@@ -1,4 +1,4 @@
-"""Weights that anyone can rebuild, as in ../shared/golden/README.md."""
+"""Weights: those that anyone can rebuild, as in ../shared/golden/README.md, and tiny ones."""
 
 import json
 import weakref
@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tests.synthetic.weights import write_tiny_weights
 
 
 def rebuilt(shapes, gain):
@@ -82,3 +84,24 @@ class LiveMemory(TorchDispatchMode):
 def live_memory():
     """A context that knows the ``peak`` of what tensors took inside."""
     return LiveMemory
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """An empty folder in the place of the weights that ship, beside an empty cache."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    monkeypatch.setattr("l1bsr_geo.models.checkpoint.SHIPPED", folder)
+    monkeypatch.setenv("L1BSR_GEO_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def tiny_weights(tmp_path):
+    """Writes random weights of a tiny network of any model; see ``write_tiny_weights``."""
+
+    def write(name, scale=None, **facts):
+        (tmp_path / "tiny").mkdir(exist_ok=True)
+        return write_tiny_weights(tmp_path / "tiny" / f"{name}.safetensors", name, scale, **facts)
+
+    return write

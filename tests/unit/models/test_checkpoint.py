@@ -11,9 +11,12 @@ from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
     check_fits,
     find_cached,
+    find_shipped,
+    find_weights,
     hash_file,
     hash_git_blob,
     read_checkpoint,
+    read_facts,
     read_provenance,
 )
 
@@ -136,6 +139,32 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("L1BSR_GEO_CACHE", str(tmp_path))
     assert find_cached("csr") == tmp_path / "csr.safetensors"
     assert find_cached("csr", tmp_path / "other") == tmp_path / "other/csr.safetensors"
+    assert find_cached("dsa", scale=3) == tmp_path / "dsa-x3.safetensors"
+
+
+def test_shipped_weights_are_taken_last(shipped, tmp_path, state):
+    assert find_shipped("csr") is None
+    with pytest.raises(MissingInputError, match="csr needs trained weights, none are published"):
+        find_weights("csr", None, None)
+    for folder in (shipped, tmp_path / "cache"):
+        folder.mkdir(exist_ok=True)
+        safetensors.torch.save_file(state, folder / "csr.safetensors")
+        assert find_weights("csr", None, None) == folder / "csr.safetensors"
+        assert find_shipped("csr") == shipped / "csr.safetensors"
+    safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
+    assert find_weights("csr", tmp_path / "mine.safetensors", None) == tmp_path / "mine.safetensors"
+
+
+def test_what_a_file_says_of_itself(tmp_path, state):
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file(state, path, metadata={"model": "dsa", "scale": "3"})
+    assert read_facts(path) == {"model": "dsa", "scale": "3"}
+    safetensors.torch.save_file(state, path)
+    assert read_facts(path) == {}
+    torch.save(state, path)
+    assert read_facts(path) == {}
+    path.write_bytes(b"nothing of the kind")
+    assert read_facts(path) == {}
 
 
 def test_provenance(tmp_path, state):

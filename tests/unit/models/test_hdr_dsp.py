@@ -90,7 +90,7 @@ def test_streaming_is_the_formula_for_the_whole_stack(network):
     frames = views[0]
     radiance = frames / ratios[0].view(4, 1, 1, 1)
     base = blur(radiance)
-    seen = radiance - base if network.base_detail else radiance
+    seen = radiance - base if network.base == "detail" else radiance
     seen = torch.cat([seen, frames], 1) if network.noise_aware else seen
     added, weight = splat(network.encoder(seen), -flow[0, :, 0], 2)
     total = weight.sum(0, keepdim=True)
@@ -98,7 +98,7 @@ def test_streaming_is_the_formula_for_the_whole_stack(network):
     statistics = {"avg": added.sum(0) / total[0], "max": added.amax(0), "std": added.std(0)}
     features = torch.cat([*(statistics[k] for k in network.pooling), total[0] / 15])[None]
     expected = network.decoder(features)
-    if network.base_detail:
+    if network.base == "detail":
         aligned = warp(base, flow[0, :, 0]) * ratios[0].view(4, 1, 1, 1)
         expected = expected + enlarge_centred(aligned.sum(0, keepdim=True) / ratios.sum(), 2)
     found = network(views, flow, exposures=3 * ratios)

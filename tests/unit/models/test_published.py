@@ -14,8 +14,8 @@ import torch
 
 from l1bsr_geo.errors import BadOptionError, WeightsError
 from l1bsr_geo.models.checkpoint import find_cached, hash_file, hash_git_blob
-from l1bsr_geo.models.l1bsr import REC
 from l1bsr_geo.models.published import fetch, import_weights
+from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import MODELS, Model
 
 
@@ -87,9 +87,9 @@ def checkpoint(tmp_path, random_weights):
 @pytest.fixture
 def server(checkpoint, monkeypatch):
     """The published weights of a small REC that stands in the registry for the large one."""
-    entry = MODELS["l1bsr"]
+    entry = MODELS["l1bsr-rcan"]
     weights = replace(entry.weights, git_blob=hash_git_blob(checkpoint))
-    monkeypatch.setitem(MODELS, "l1bsr", replace(entry, build=small_rec, weights=weights))
+    monkeypatch.setitem(MODELS, "l1bsr-rcan", replace(entry, build=small_rec, weights=weights))
     with Server(checkpoint.read_bytes()).running() as running:
         yield running
 
@@ -100,18 +100,18 @@ def left(cache):
 
 def test_what_was_fetched_runs(server, cache, checkpoint):
     told = []
-    path = fetch("l1bsr", True, base_url=server.url, progress=lambda *n: told.append(n))
-    commit = MODELS["l1bsr"].weights.commit
+    path = fetch("l1bsr-rcan", True, base_url=server.url, progress=lambda *n: told.append(n))
+    commit = MODELS["l1bsr-rcan"].weights.commit
     assert server.paths == [f"/centreborelli/L1BSR/{commit}/trained_models/REC_Real_L1B.pt"]
     assert told[-1] == (len(server.content), len(server.content))
-    assert path == find_cached("l1bsr")
-    assert left(cache) == ["l1bsr.json", "l1bsr.safetensors"]
-    record = json.loads((cache / "l1bsr.json").read_text())
+    assert path == find_cached("l1bsr-rcan")
+    assert left(cache) == ["l1bsr-rcan.json", "l1bsr-rcan.safetensors"]
+    record = json.loads((cache / "l1bsr-rcan.json").read_text())
     assert record["sha256"] == hash_file(path)
     assert record["git_blob"] == hash_git_blob(checkpoint)
     assert record["licence"] == "GPL-3.0"
     assert record["source"].startswith(server.url)
-    fetched, given = Model("l1bsr"), Model("l1bsr", weights=checkpoint)
+    fetched, given = Model("l1bsr-rcan"), Model("l1bsr-rcan", weights=checkpoint)
     assert fetched.licence == given.licence == "GPL-3.0"
     assert fetched.weights_sha256 == record["sha256"]
     x = np.random.default_rng(0).uniform(0, 900, (1, 1, 4, 8, 8)).astype(np.float32)
@@ -119,68 +119,72 @@ def test_what_was_fetched_runs(server, cache, checkpoint):
 
 
 def test_what_is_there_is_not_fetched_again(server, cache):
-    assert fetch("l1bsr", True, base_url=server.url) == fetch("l1bsr", True, base_url=server.url)
+    assert fetch("l1bsr-rcan", True, base_url=server.url) == fetch(
+        "l1bsr-rcan", True, base_url=server.url
+    )
     assert len(server.paths) == 1
 
 
 def test_the_environment_names_a_mirror(server, cache, monkeypatch):
     monkeypatch.setenv("L1BSR_GEO_WEIGHTS_URL", server.url + "/")
-    assert fetch("l1bsr", True, cache=cache / "other").parent == cache / "other"
+    assert fetch("l1bsr-rcan", True, cache=cache / "other").parent == cache / "other"
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, cache):
     server.cuts = [1000, 500]
-    assert fetch("l1bsr", True, base_url=server.url).is_file()
+    assert fetch("l1bsr-rcan", True, base_url=server.url).is_file()
     assert server.ranges == [None, "bytes=1000-", "bytes=1500-"]
 
 
 def test_it_goes_on_in_the_next_run_too(server, cache):
     server.cuts = [1000, 0, 0]
     with pytest.raises(WeightsError, match=r"1000 of \d+ bytes came\); run again"):
-        fetch("l1bsr", True, base_url=server.url)
-    assert left(cache) == ["l1bsr-REC_Real_L1B.pt.part"]
-    assert fetch("l1bsr", True, base_url=server.url).is_file()
+        fetch("l1bsr-rcan", True, base_url=server.url)
+    assert left(cache) == ["l1bsr-rcan-REC_Real_L1B.pt.part"]
+    assert fetch("l1bsr-rcan", True, base_url=server.url).is_file()
     assert server.ranges[-1] == "bytes=1000-"
-    assert left(cache) == ["l1bsr.json", "l1bsr.safetensors"]
+    assert left(cache) == ["l1bsr-rcan.json", "l1bsr-rcan.safetensors"]
 
 
 def test_a_part_that_is_already_whole_is_taken(server, cache):
     cache.mkdir()
-    (cache / "l1bsr-REC_Real_L1B.pt.part").write_bytes(server.content)
-    assert fetch("l1bsr", True, base_url=server.url).is_file()
+    (cache / "l1bsr-rcan-REC_Real_L1B.pt.part").write_bytes(server.content)
+    assert fetch("l1bsr-rcan", True, base_url=server.url).is_file()
 
 
 def test_a_server_that_knows_no_ranges_starts_over(server, cache):
     server.takes_ranges = False
     server.cuts = [1000]
-    assert fetch("l1bsr", True, base_url=server.url).is_file()
+    assert fetch("l1bsr-rcan", True, base_url=server.url).is_file()
 
 
 def test_another_file_is_refused_and_nothing_is_left(server, cache):
     server.content = server.content[:-9] + b"\1" + server.content[-8:]
     with pytest.raises(WeightsError, match=r"git blob [0-9a-f]{40}, but [0-9a-f]{40} was pinned"):
-        fetch("l1bsr", True, base_url=server.url)
+        fetch("l1bsr-rcan", True, base_url=server.url)
     assert left(cache) == []
 
 
 def test_the_licence_is_shown_and_asked(server, cache):
     shown = []
     with pytest.raises(BadOptionError, match=r"GPL-3.0 .* the licence was not accepted"):
-        fetch("l1bsr", lambda text: bool(shown.append(text)), base_url=server.url)
+        fetch("l1bsr-rcan", lambda text: bool(shown.append(text)), base_url=server.url)
     assert "centreborelli/L1BSR" in shown[0]
     with pytest.raises(BadOptionError, match="not accepted"):
-        fetch("l1bsr", False, base_url=server.url)
+        fetch("l1bsr-rcan", False, base_url=server.url)
     assert server.paths == []
     assert not cache.exists()
-    assert fetch("l1bsr", lambda _: True, base_url=server.url).is_file()
+    assert fetch("l1bsr-rcan", lambda _: True, base_url=server.url).is_file()
 
 
 def test_the_wrong_network_is_refused_and_nothing_is_left(server, cache, monkeypatch):
     monkeypatch.setitem(
-        MODELS, "l1bsr", replace(MODELS["l1bsr"], build=lambda: REC(1, 1, width=32, reduction=4))
+        MODELS,
+        "l1bsr-rcan",
+        replace(MODELS["l1bsr-rcan"], build=lambda: REC(1, 1, width=32, reduction=4)),
     )
     with pytest.raises(WeightsError, match=r"head\.0\.weight .* 32 x 4 x 3 x 3, found 16 x 4"):
-        fetch("l1bsr", True, base_url=server.url)
+        fetch("l1bsr-rcan", True, base_url=server.url)
     assert left(cache) == []
 
 
@@ -189,7 +193,7 @@ def test_without_a_network_it_says_what_to_do(cache):
         taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody answers there
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(WeightsError, match=r"cannot be reached.*--weights") as error:
-            fetch("l1bsr", True, base_url=url)
+            fetch("l1bsr-rcan", True, base_url=url)
     assert "\n" not in str(error.value)
     assert left(cache) == []
 
@@ -204,21 +208,21 @@ def test_a_file_that_is_gone_is_told_with_its_status(server, cache):
 
     server.http.RequestHandlerClass = Gone
     with pytest.raises(WeightsError, match="the server answered 404"):
-        fetch("l1bsr", True, base_url=server.url)
+        fetch("l1bsr-rcan", True, base_url=server.url)
     assert left(cache) == []
 
 
 def test_other_addresses_and_untrained_models_are_refused(cache, tmp_path):
     with pytest.raises(BadOptionError, match="https or http only"):
-        fetch("l1bsr", True, base_url=tmp_path.as_uri())
+        fetch("l1bsr-rcan", True, base_url=tmp_path.as_uri())
     with pytest.raises(BadOptionError, match="not trained"):
         fetch("bicubic", True)
 
 
 def test_import_finds_the_model_by_its_parameters(server, cache, checkpoint, random_weights):
     path = import_weights(checkpoint)
-    assert path == find_cached("l1bsr")
-    assert Model("l1bsr").licence == "GPL-3.0"  # the content is the published one
+    assert path == find_cached("l1bsr-rcan")
+    assert Model("l1bsr-rcan").licence == "GPL-3.0"  # the content is the published one
     ours = cache / "ours.safetensors"
     safetensors.torch.save_file(
         random_weights(MODELS["csr"].trained_part(MODELS["csr"].build())),
@@ -236,10 +240,12 @@ def test_import_of_something_else_names_what_differs(server, cache, tmp_path, ra
     with pytest.raises(WeightsError, match=r"nearest network: tail\.1\.bias .* 4, found 5"):
         import_weights(tmp_path / "x.pt")
     torch.save({"conv.weight": torch.ones(3)}, tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match=r"none of l1bsr, csr, .*; its first .* conv\.weight"):
+    with pytest.raises(
+        WeightsError, match=r"none of l1bsr, l1bsr-rcan, csr, .*; its first .* conv\.weight"
+    ):
         import_weights(tmp_path / "x.pt")
     with pytest.raises(WeightsError, match="convPool1"):
-        import_weights(tmp_path / "x.pt", "csr")
+        import_weights(tmp_path / "x.pt", "csr-hourglass")
     with pytest.raises(BadOptionError, match="takes no weights"):
         import_weights(tmp_path / "x.pt", "geometric")
     assert not cache.exists() or left(cache) == []

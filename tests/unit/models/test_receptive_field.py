@@ -4,7 +4,7 @@ from torch import nn
 
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.classical import Bicubic, Geometric
-from l1bsr_geo.models.l1bsr import REC
+from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.receptive_field import probe_halo
 from l1bsr_geo.models.registry import Model
 

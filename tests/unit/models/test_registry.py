@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import threading
 
 import numpy as np
@@ -8,10 +9,14 @@ import torch
 from torch import nn
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError, WeightsError
+from l1bsr_geo.models import dsa
 from l1bsr_geo.models.base import ModelSpec, Restorer
+from l1bsr_geo.models.burst_network import Sizes
+from l1bsr_geo.models.checkpoint import hash_file, read_facts
 from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.csr import BandRegistration
-from l1bsr_geo.models.l1bsr import REC
+from l1bsr_geo.models.published import import_weights
+from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import MODELS, Model
 
 
@@ -42,8 +47,8 @@ def small_rec(monkeypatch, random_weights, tmp_path):
     def build():
         return REC(groups=2, blocks=1, width=16, reduction=4)
 
-    entry = MODELS["l1bsr"]
-    monkeypatch.setitem(MODELS, "l1bsr", type(entry)(entry.spec, build, entry.weights))
+    entry = MODELS["l1bsr-rcan"]
+    monkeypatch.setitem(MODELS, "l1bsr-rcan", type(entry)(entry.spec, build, entry.weights))
     path = tmp_path / "small.safetensors"
     safetensors.torch.save_file(random_weights(build(), 1.0), path)
     return path
@@ -60,7 +65,7 @@ def test_every_entry_builds_what_its_spec_says(name):
 
 
 def test_the_names_are_the_published_ones(golden_weights):
-    for name, golden in (("l1bsr", "l1bsr_rec"), ("csr", "l1bsr_csr")):
+    for name, golden in (("l1bsr-rcan", "l1bsr_rec"), ("csr-hourglass", "l1bsr_csr")):
         weights = {k: v.shape for k, v in golden_weights(golden).items()}
         assert MODELS[name].shapes() == weights
 
@@ -131,14 +136,14 @@ def test_a_gpu_that_is_not_there_is_refused():
 
 def test_a_model_without_its_weights_says_how_to_get_them(monkeypatch, tmp_path):
     monkeypatch.setenv("L1BSR_GEO_CACHE", str(tmp_path))
-    with pytest.raises(MissingInputError, match="models fetch l1bsr"):
-        Model("l1bsr")
+    with pytest.raises(MissingInputError, match="models fetch l1bsr-rcan"):
+        Model("l1bsr-rcan")
     with pytest.raises(MissingInputError, match=r"gone\.pt: there is no such"):
-        Model("l1bsr", weights=tmp_path / "gone.pt")
+        Model("l1bsr-rcan", weights=tmp_path / "gone.pt")
 
 
 def test_it_travels_in_bytes_and_gives_the_same(small_rec):
-    model = Model("l1bsr", weights=small_rec)
+    model = Model("l1bsr-rcan", weights=small_rec)
     parcel = pickle.dumps(model)
     assert len(parcel) < 1000
     x = views(1, 1, 4, 12, 10)
@@ -148,13 +153,13 @@ def test_it_travels_in_bytes_and_gives_the_same(small_rec):
 
 
 def test_weights_are_read_once_in_a_process(small_rec):
-    model = Model("l1bsr", weights=small_rec)
+    model = Model("l1bsr-rcan", weights=small_rec)
     small_rec.unlink()
     assert pickle.loads(pickle.dumps(model)).restore(views(1, 1, 4, 4, 4)).shape == (1, 4, 8, 8)
 
 
 def test_weights_that_changed_on_the_way_are_refused(small_rec, monkeypatch):
-    parcel = pickle.dumps(Model("l1bsr", weights=small_rec))
+    parcel = pickle.dumps(Model("l1bsr-rcan", weights=small_rec))
     monkeypatch.setattr("l1bsr_geo.models.registry._LOADED", {})  # another process
     small_rec.write_bytes(small_rec.read_bytes()[:-1] + b"\7")
     with pytest.raises(WeightsError, match="changed since"):
@@ -168,7 +173,7 @@ def test_a_restorer_of_ones_own_travels_whole():
 
 
 def test_frozen_statistics_make_tiles_agree(small_rec):
-    model = Model("l1bsr", weights=small_rec)
+    model = Model("l1bsr-rcan", weights=small_rec)
     x = views(1, 1, 4, 24, 60)
     statistics = pickle.loads(pickle.dumps(model.scene_statistics([x[..., :20], x[..., 30:]])))
     whole = model.restore(x, statistics=statistics)
@@ -179,7 +184,7 @@ def test_frozen_statistics_make_tiles_agree(small_rec):
 
 
 def test_statistics_are_weighted_by_pixels(small_rec):
-    model = Model("l1bsr", weights=small_rec)
+    model = Model("l1bsr-rcan", weights=small_rec)
     one, two = views(3, 1, 4, 10, 10), views(1, 1, 4, 10, 10, seed=1)
     apart = model.scene_statistics([one, two])
     together = model.scene_statistics([np.concatenate([one, two])])
@@ -190,7 +195,7 @@ def test_statistics_are_weighted_by_pixels(small_rec):
 
 
 def test_threads_take_turns(small_rec):
-    model = Model("l1bsr", weights=small_rec)
+    model = Model("l1bsr-rcan", weights=small_rec)
     x = views(1, 1, 4, 16, 16)
     expected, found = model.restore(x), []
     threads = [threading.Thread(target=lambda: found.append(model.restore(x))) for _ in range(4)]
@@ -205,19 +210,114 @@ def test_threads_take_turns(small_rec):
 
 def test_bf16_is_close_and_is_not_the_default(small_rec):
     x = views(1, 1, 4, 16, 16)
-    exact = Model("l1bsr", weights=small_rec).restore(x)
-    coarse = Model("l1bsr", weights=small_rec, precision="bf16").restore(x)
+    exact = Model("l1bsr-rcan", weights=small_rec).restore(x)
+    coarse = Model("l1bsr-rcan", weights=small_rec, precision="bf16").restore(x)
     error = np.sqrt(np.mean((coarse - exact) ** 2))
     assert 0 < error < 0.03 * exact.std()
 
 
 def test_csr_runs_by_name(random_weights, tmp_path):
-    path = tmp_path / "csr.safetensors"
+    path = tmp_path / "csr-hourglass.safetensors"
     safetensors.torch.save_file(random_weights(BandRegistration().network, 1.0), path)
-    model = Model("csr", weights=path)
+    model = Model("csr-hourglass", weights=path)
     x = views(1, 1, 4, 40, 33)
     statistics = model.scene_statistics([x])
     out = model.restore(x, statistics=statistics)
     assert out.shape == (1, 4, 40, 33)
     np.testing.assert_array_equal(out[:, 1], x[:, 0, 1])
     assert np.abs(out - x[:, 0]).max() > 1
+
+
+def test_the_network_is_built_as_its_file_says(tiny_weights):
+    path = tiny_weights("dsa")
+    model = Model("dsa", weights=path)
+    assert model.spec == dsa.make_spec(2, Sizes(width=4, encoder_blocks=1, decoder_blocks=1))
+    parcel = pickle.dumps(model)
+    assert len(parcel) < 1000
+    x, flow = views(1, 3, 1, 12, 10), np.zeros((1, 3, 1, 2, 12, 10), np.float32)
+    found = pickle.loads(parcel).restore(x, flow)
+    network = dsa.DSA(width=4, encoder_blocks=1, decoder_blocks=1, estimates_flow=False)
+    network.load_state_dict(safetensors.torch.load_file(path))
+    with torch.inference_mode():
+        expected = 3400 * network(torch.from_numpy(x) / 3400, torch.from_numpy(flow))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_the_scale_is_the_files_own(tiny_weights):
+    two, three = tiny_weights("hdr-dsp"), tiny_weights("dsa", 3)
+    assert Model("dsa", weights=three).spec.scale == 3
+    assert Model("dsa", weights=three, scale=3).spec.scale == 3
+    for name, path, scale in (("dsa", three, 2), ("hdr-dsp", two, 3)):
+        with pytest.raises(
+            WeightsError, match=f"of {name} at scale .*, but scale {scale}"
+        ) as error:
+            Model(name, weights=path, scale=scale)
+        assert "\n" not in str(error.value)
+
+
+def test_weights_that_say_another_model_are_refused(tiny_weights):
+    with pytest.raises(WeightsError, match="weights of dsa, not of hdr-dsp"):
+        Model("hdr-dsp", weights=tiny_weights("dsa"))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"network": '{"colour": 1}'}, "cannot be built"),
+        ({"network": '{"width": "wide"}'}, "cannot be built"),
+        ({"network": '{"width": -1}'}, "cannot be built"),
+        ({"network": "[4]"}, "cannot be built"),
+        ({"network": "width 4"}, "cannot be built"),
+        ({"network": '{"scale": 3}'}, "cannot be built"),
+        ({"network": '{"name": "dsa"}'}, "its network is dsa at scale 2"),
+        ({"scale": "4"}, "cannot be built: .* no scale 4"),
+        ({"scale": "two"}, "cannot be built"),
+        # never made: it would take 100 TB
+        (
+            {"network": '{"width": 1000000, "estimates_flow": false}'},
+            "is expected with shape 1000000",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_in_one_line(tiny_weights, said, message):
+    with pytest.raises(WeightsError, match=message) as error:
+        Model("hdr-dsp", weights=tiny_weights("hdr-dsp", said=said))
+    assert "\n" not in str(error.value)
+
+
+def test_whose_weights_are_taken(shipped, tiny_weights):
+    ships = shipped / "dsa.safetensors"
+    shutil.copyfile(tiny_weights("dsa", seed=1), ships)
+    assert Model("dsa").weights_sha256 == hash_file(ships)
+    assert Model("dsa", scale=2).weights_sha256 == hash_file(ships)
+    with pytest.raises(MissingInputError, match=r"dsa x3 needs trained weights.*`l1bsr-geo train`"):
+        Model("dsa", scale=3)
+    mine = import_weights(tiny_weights("dsa", seed=2))
+    assert Model("dsa").weights_sha256 == hash_file(mine) != hash_file(ships)
+    with pytest.raises(MissingInputError, match="dsa x3"):  # mine says that it is for 2
+        Model("dsa", scale=3)
+    third = import_weights(tiny_weights("dsa", 3))
+    assert third.name == "dsa-x3.safetensors"
+    assert Model("dsa", scale=3).weights_sha256 == hash_file(third)
+    given = tiny_weights("dsa", seed=4)
+    assert Model("dsa", weights=given).weights_sha256 == hash_file(given)
+
+
+def test_published_weights_serve_every_scale_that_has_no_own(shipped, tiny_weights):
+    path = import_weights(tiny_weights("hdr-dsp", without=["scale"]), "hdr-dsp")
+    model = Model("hdr-dsp", scale=3)
+    assert (model.spec.scale, model.weights_sha256) == (3, hash_file(path))
+    shutil.copyfile(tiny_weights("hdr-dsp", 3), shipped / "hdr-dsp-x3.safetensors")
+    assert Model("hdr-dsp", scale=3).weights_sha256 != hash_file(path)
+
+
+def test_what_was_published_under_a_name_that_now_means_another_is_not_taken(shipped, tiny_weights):
+    import_weights(tiny_weights("l1bsr", git_blob="55a5e01bb70fd7e34a29d09494013c6a79c7770b"))
+    with pytest.raises(MissingInputError, match="l1bsr needs trained weights"):
+        Model("l1bsr")
+
+
+def test_licence_and_facts_travel_into_the_cache(shipped, tiny_weights):
+    kept = import_weights(tiny_weights("dsa", 3, licence="MIT"))
+    assert Model("dsa", scale=3).licence == "MIT"
+    assert read_facts(kept)["recipe"] == read_facts(tiny_weights("dsa", 3))["recipe"]

@@ -15,8 +15,8 @@ from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.bands import BandScene, BandStack
 from l1bsr_geo.images.flow import FlowField
-from l1bsr_geo.models import l1bsr
-from l1bsr_geo.models.l1bsr import REC
+from l1bsr_geo.models import rcan
+from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import DEFAULT_SIZE, TilePlan
@@ -329,7 +329,7 @@ def test_the_baselines_are_seamless(make_scene, random_pixels, name, shape):
 def test_channel_attention_is_seamless_with_scene_statistics(make_scene, random_pixels):
     """A small REC with a strong attention: where it pools by tile, tiles do not meet."""
     torch.manual_seed(0)
-    rec = REC(groups=1, blocks=2, spec=replace(l1bsr.SPEC, halo=9))
+    rec = REC(groups=1, blocks=2, spec=replace(rcan.SPEC, halo=9))
     for block in rec.body[0].body[:-1]:
         for layer in block.body[3].conv_du[::2]:
             layer.weight.data *= 30
@@ -337,7 +337,7 @@ def test_channel_attention_is_seamless_with_scene_statistics(make_scene, random_
     pixels = random_pixels((60, 60), bands=4)
     pixels[:, :, 30:] //= 8
     stack = make_scene(pixels).stack
-    sources = dict(zip(l1bsr.SPEC.bands, stack.sources.values(), strict=True))
+    sources = dict(zip(rcan.SPEC.bands, stack.sources.values(), strict=True))
     scene = BandScene(BandStack(sources, dict.fromkeys(sources, stack.grids["B02"]), "B03"))
     views = scene.read(scene.grid.window).pixels[None]
     plan = plan_for(model, scene, 20)

@@ -1,0 +1,160 @@
+"""REC: the reconstruction network of L1BSR, an RCAN that doubles four misaligned bands.
+
+Input and output are DN / 400; the result's four bands are aligned with the green band of the input.
+
+Channel attention pools over the whole image, so a tile's result depends on the tile. Here the
+pooled vectors can be taken once per scene and frozen (``statistics``), which leaves convolutions
+only. Their receptive field is finite, 413 px, and its influence fades long before: measured on a
+real crop (224 x 224, statistics of the crop) with the conformance weights, a tile of 32 px with a
+halo of h px differs from the whole image by at most [DN, result scaled to a deviation of 100 DN]
+
+    weights' gain    h = 0     8      16      24      32     64    attention pooled by tile, h = 32
+    0.35 (rule)        160   0.13    4e-4    2e-4    4e-4   4e-4                          0.0025
+    0.50               180    2.7   0.003   5e-4    4e-4   4e-4                            0.13
+    0.60               224    9.5    0.06   6e-4    6e-4   5e-4                            0.86
+    0.70               246     33    0.71   0.005   0.001  8e-4                             6.2
+
+(4e-4 is float32's noise.) Hence a halo of 32 px: below 0.5 DN even where the random weights are
+twice as strong. ``Model.probe_halo`` finds 9 px with the conformance weights; the published weights
+could not be measured where this was written, and with them it says what they need. bf16 differs
+from float32 by 0.5 DN rms at the rule's gain and by 1.2 DN at 0.50: it is not the default.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from l1bsr_geo.models.base import ModelSpec
+
+SPEC = ModelSpec(
+    name="l1bsr-rcan",
+    bands=("B02", "B03", "B04", "B08"),
+    scale=2,
+    aligned="corner",
+    halo=32,
+    gain=400.0,
+    scene_statistics=True,
+    source="Nguyen et al., L1BSR, CVPRW EarthVision 2023 (arXiv 2304.06871); "
+    "network: Zhang et al., RCAN, ECCV 2018",
+)
+
+
+class REC(nn.Module):
+    """RCAN x2, four bands in, four out; parameter names as in the published weights.
+
+    Args:
+        groups: residual groups.
+        blocks: attention blocks to a group.
+        width: channels inside.
+        reduction: squeeze of the channel attention.
+        spec: what the rest of the package must know.
+    """
+
+    def __init__(
+        self,
+        groups: int = 10,
+        blocks: int = 20,
+        width: int = 64,
+        reduction: int = 16,
+        spec: ModelSpec = SPEC,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layers = (groups, blocks, width)
+        bands = len(spec.bands or ())
+        self.head = nn.Sequential(_conv(bands, width))
+        body: list[nn.Module] = [_Group(blocks, width, reduction) for _ in range(groups)]
+        self.body = nn.Sequential(*body, _conv(width, width))
+        enlarge = nn.Sequential(_conv(width, spec.scale**2 * width), nn.PixelShuffle(spec.scale))
+        self.tail = nn.Sequential(enlarge, _conv(width, bands))
+
+    def forward(
+        self,
+        views: Tensor,
+        flow: Tensor | None = None,
+        statistics: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Restore; see Restorer.
+
+        Args:
+            views: (B, 1, C, H, W) [DN / gain].
+            flow: not used: the network finds the motion of the bands by itself.
+            statistics: ``{"pooled": (groups, blocks, width)}`` as ``scene_statistics`` gives them,
+                to be used in place of the pooling over this very image.
+
+        Returns:
+            (B, C, 2 H, 2 W) [DN / gain].
+        """
+        return self._run(views[:, 0], None if statistics is None else statistics["pooled"])[0]
+
+    def scene_statistics(self, views: Tensor) -> dict[str, Tensor]:
+        """What every attention layer pools on these views, (B, 1, C, H, W), averaged over them.
+
+        With the statistics of one image, that image is restored as without.
+        """
+        return {"pooled": self._run(views[:, 0], None)[1].mean(0).reshape(self.layers)}
+
+    def _run(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
+        shallow = self.head(x)
+        deep: Tensor = shallow
+        pooled: list[Tensor] = []
+        *groups, last = self.body
+        for i, group in enumerate(groups):
+            deep, seen = group(deep, None if frozen is None else frozen[i])
+            pooled += seen
+        return self.tail(last(deep) + shallow), torch.stack(pooled, 1)
+
+
+class _Group(nn.Module):
+    def __init__(self, blocks: int, width: int, reduction: int) -> None:
+        super().__init__()
+        body: list[nn.Module] = [_Block(width, reduction) for _ in range(blocks)]
+        self.body = nn.Sequential(*body, _conv(width, width))
+
+    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        deep, pooled = x, []
+        *blocks, last = self.body
+        for i, block in enumerate(blocks):
+            deep, seen = block(deep, None if frozen is None else frozen[i])
+            pooled.append(seen)
+        return x + last(deep), pooled
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(width, width), nn.ReLU(), _conv(width, width), _Attention(width, reduction)
+        )
+
+    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
+        first, relu, second, attention = self.body
+        deep, pooled = attention(second(relu(first(x))), frozen)
+        return x + deep, pooled
+
+
+class _Attention(nn.Module):
+    """Scales every channel by a function of all channels' means, over this image or given."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        squeezed = width // reduction
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(width, squeezed, 1),
+            nn.ReLU(),
+            nn.Conv2d(squeezed, width, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
+        if frozen is None:
+            pooled = functional.adaptive_avg_pool2d(x, 1)
+        else:
+            pooled = frozen.to(x)[None, :, None, None]
+        return x * self.conv_du(pooled), pooled.flatten(1)
+
+
+def _conv(channels: int, width: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, 3, padding=1)
