@@ -143,7 +143,7 @@ def sr(
     sensor: SensorOption = Sensor.AUTO,
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a model, see `models list`; geometric, or act for bursts."),
+        typer.Option(help="Name of a model, see `models list`; learned ones by default."),
     ] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
     weights: Annotated[

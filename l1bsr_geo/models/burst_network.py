@@ -43,6 +43,7 @@ class Sizes:
         decoder_blocks: residual blocks of the decoder.
         contrast: the network sees radiance times this, and what it gives is divided by it: texture
             is a few hundredths of the full range, too small for a quick start of the training.
+            With any but 1 an untrained network gives its base alone.
         estimates_flow: whether there is a motion estimator; else the flow must be given.
         padding: of the convolutions; with zeros they train 1.6 times as fast on a CPU.
     """
@@ -119,7 +120,7 @@ class BurstNetwork(nn.Module):
         self.encoder = Encoder(1 + noise_aware, sizes.encoder_blocks, width, padding)
         channels = width * len(self.pooling) + 1
         self.decoder = Decoder(channels, sizes.decoder_blocks, width, padding)
-        if sizes.contrast != 1:  # not published: starts as the base alone
+        if sizes.contrast != 1:  # training starts at the base alone
             nn.init.zeros_(self.decoder.outputConv.weight)
             nn.init.zeros_(cast("Tensor", self.decoder.outputConv.bias))
 

@@ -1,4 +1,4 @@
-"""Restorers without training: the baselines, and the default until trained weights ship."""
+"""Restorers without training: the baselines, and the default where no network fits the input."""
 
 import math
 import warnings

@@ -32,7 +32,7 @@ SPEC = ModelSpec(
     name="csr",
     bands=("B02", "B03", "B04", "B08"),
     scale=1,
-    halo=320,
+    halo=416,
     multiple=CELL,
     source="compact form of CSR: Nguyen et al., L1BSR, CVPRW EarthVision 2023 (arXiv 2304.06871); "
     "Gauss-Newton steps after Lucas and Kanade, IJCAI 1981",
@@ -40,10 +40,10 @@ SPEC = ModelSpec(
 
 _WINDOW = 25  # [px] of the local contrast
 _NOISE = 0.01  # contrast, relative to the local mean, below which there is nothing but noise
-_MATCHED = 2  # [px] of the pixels whose displacements are all compared
-_VOTERS = (6, 12, 20)  # [cells] radii of the neighbourhoods that choose a displacement
-_NEIGHBOURS = (3, 6, 12)  # [cells] and that refine it
-_COMMON = 0.1  # least share of their gradients that two bands are taken to have in common
+_VOTERS = 20  # [cells] radius of the neighbourhood that chooses a displacement
+_LIKE = 12  # [cells] and of the one that tells how much alike two bands are
+_WIDE, _NEAR = 24, 8  # [cells] and of those that refine it, by an affine motion and by a shift
+_AROUND = 4  # [cells of 4 px of a level] features have no mean over this radius
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +67,18 @@ class CompactCSR(nn.Module):
     Args:
         widths: channels of the encoder at full, half and quarter resolution.
         features: channels that are compared, beside the two of orientation.
-        reach: largest flow, per component [px].
-        steps: Gauss-Newton steps.
+        reach: largest flow, per component [px], a multiple of 2.
     """
 
     def __init__(
-        self,
-        widths: Sequence[int] = (12, 24, 32),
-        features: int = 8,
-        reach: float = 12.0,
-        steps: int = 3,
+        self, widths: Sequence[int] = (12, 24, 32), features: int = 6, reach: int = 12
     ) -> None:
         super().__init__()
         self.reach = reach
         self.encoder = _Encoder(widths, features)
-        self.match = _Match(int(-(-reach // _MATCHED)))
-        self.refine = nn.ModuleList(_GaussNewton() for _ in range(steps))
+        self.match = _Match(reach)
+        steps = [_AffineStep(features + 2), _AffineStep(features + 2), _ShiftStep(features + 2)]
+        self.refine = nn.ModuleList(steps)
 
     def forward(self, pair: Tensor) -> Tensor:
         """The flow of the second band to the first.
@@ -106,13 +102,13 @@ class CompactCSR(nn.Module):
         padded = functional.pad(pair, (0, -width % CELL, 0, -height % CELL), mode="replicate")
         contrast = normalise_locally(padded)
         encoded = self.encoder(contrast.flatten(0, 1)[:, None])
-        (target, fine_target), (moving, fine_moving) = (
+        (half_target, target), (half_moving, moving) = (
             [level[k::2] for level in encoded] for k in range(2)
         )
-        likelihood = self.match(target, moving)
+        likelihood = self.match(target, moving, half_target, half_moving)
         nodes = [self.match.mean(likelihood)]
         for step in self.refine:
-            missing: Tensor = step(fine_target, fine_moving, nodes[-1])
+            missing: Tensor = step(target, moving, nodes[-1])
             nodes.append((nodes[-1] + missing).clamp(-self.reach, self.reach))
         flows = [upsample_flow(v, CELL)[..., :height, :width] for v in nodes]
         return Trace(flows, likelihood, self.match.displacements)
@@ -155,10 +151,7 @@ def _box(image: Tensor) -> Tensor:
 
 
 class _Encoder(nn.Module):
-    """Features at half and full resolution: orientation, what is learnt, and their weight.
-
-    What is learnt begins small, so that orientation finds its way from the first iteration on.
-    """
+    """Features at half and full resolution: orientation, what is learnt, and their weight."""
 
     def __init__(self, widths: Sequence[int], features: int) -> None:
         super().__init__()
@@ -169,9 +162,6 @@ class _Encoder(nn.Module):
         self.join_middle = _convolution(middle + coarse, middle)
         self.join_fine = _convolution(fine + middle, fine)
         self.heads = nn.ModuleList(_convolution(n, features + 1) for n in (middle, fine))
-        with torch.no_grad():
-            for head in self.heads:
-                cast("nn.Conv2d", head).weight *= 0.1
 
     def forward(self, contrast: Tensor) -> list[Tensor]:
         """Half and full, (B, features + 3, h, w) each, the weight last; contrast (B, 1, H, W)."""
@@ -187,8 +177,16 @@ class _Encoder(nn.Module):
         out = []
         for head, inner, own in zip(self.heads, (middle, fine), (seen_middle, seen), strict=True):
             learnt = head(inner)
-            out.append(torch.cat([own[:, 1:], learnt[:, :-1], learnt[:, -1:].sigmoid()], 1))
+            features = torch.cat([own[:, 1:], learnt[:, :-1]], 1)
+            out.append(torch.cat([_centred(features), learnt[:, -1:].sigmoid()], 1))
         return out
+
+
+def _centred(image: Tensor) -> Tensor:
+    """Less the mean around."""
+    cells = functional.avg_pool2d(image, CELL)
+    mean = _average(cells, _AROUND) / _average(torch.ones_like(cells[:1, :1]), _AROUND)
+    return image - functional.interpolate(mean, size=image.shape[-2:], mode="bilinear")
 
 
 class _Level(nn.Sequential):
@@ -205,104 +203,123 @@ def _double(image: Tensor) -> Tensor:
     return functional.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-class _Neighbourhood(nn.Module):
-    """Averages over neighbourhoods of several radii [cells], mixed as it is learnt."""
+def _average(cells: Tensor, radius: int, powers: tuple[int, int] = (0, 0)) -> Tensor:
+    """Moments of (B, C, h, w) over neighbourhoods of a radius [cells]; zero outside.
 
-    def __init__(self, radii: Sequence[int]) -> None:
-        super().__init__()
-        self.radii = tuple(radii)
-        self.mix = nn.Parameter(torch.tensor([-3.0] * (len(radii) - 1) + [0.0]))
-
-    def forward(self, cells: Tensor) -> Tensor:
-        """(B, C, h, w), zero outside."""
-        height, width = cells.shape[-2:]
-        total = torch.zeros_like(cells)
-        for radius, share in zip(self.radii, self.mix.softmax(0), strict=True):
-            # as products of matrices: convolutions of single channels are slow to differentiate
-            rows = _bells(height, radius, like=cells) @ cells
-            total = total + share * (rows @ _bells(width, radius, like=cells))
-        return total
+    Args:
+        cells: what is averaged.
+        radius: where the weight, a bell, falls to zero.
+        powers: of x and y from the middle [radii], that it is multiplied by before.
+    """
+    # as products of matrices: convolutions of single channels are slow to differentiate
+    columns, rows = (
+        _bells(cells.shape[axis], radius, power, like=cells)
+        for axis, power in zip((-1, -2), powers, strict=True)
+    )
+    return rows @ cells @ columns.T
 
 
-def _bells(count: int, radius: int, *, like: Tensor) -> Tensor:
+def _bells(count: int, radius: int, power: int, *, like: Tensor) -> Tensor:
     """The matrix (count, count) that averages over cells nearer than the radius."""
     at = torch.arange(count, dtype=like.dtype, device=like.device)
-    bell = (1 - ((at - at[:, None]) / radius).square()).clamp_min(0).square()
-    return bell * (15 / 16 / radius)
+    away = (at - at[:, None]) / radius
+    bell = (1 - away.square()).clamp_min(0).square()
+    return bell * away**power * (15 / 16 / radius)
 
 
 class _Match(nn.Module):
-    """All displacements by whole pixels of half resolution, compared."""
+    """All displacements compared, pixel by pixel by orientation, by two px by what is learnt.
+
+    The two are weighed by how far their peaks stand out, not by their size: unlike bands are never
+    much alike, and a feature that serves like bands must not drown what unlike ones share.
+    """
 
     displacements: Tensor
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, reach: int) -> None:
         super().__init__()
-        self.steps = steps
-        self.sharpness = nn.Parameter(torch.tensor(1.2))
-        self.neighbourhood = _Neighbourhood(_VOTERS)
-        at = _MATCHED * torch.arange(-steps, steps + 1.0)
+        self.reach = reach
+        self.sharpness = nn.Parameter(torch.tensor([0.5, -1.0]))
+        at = torch.arange(-reach, reach + 1.0)
         grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).view(-1, 2)
         self.register_buffer("displacements", grid, persistent=False)
 
-    def forward(self, target: Tensor, moving: Tensor) -> Tensor:
+    def forward(
+        self, target: Tensor, moving: Tensor, half_target: Tensor, half_moving: Tensor
+    ) -> Tensor:
         """Logarithms of the likelihood of displacements, (B, K, h, w), at the nodes."""
-        features = [v[:, :-1] * v[:, -1:] for v in (target, moving)]
-        weights = [v[:, -1:] for v in (target, moving)]
-        sums = [
-            self.neighbourhood(
-                functional.avg_pool2d(correlate(first, second, self.steps), CELL // _MATCHED)
-            )
-            for first, second in (features, weights)
-        ]
-        votes = sums[0] / (sums[1] + 1e-3)
-        # a peak counts by how far it stands out, since unlike bands are never much alike
-        deviation, mean = torch.std_mean(votes, 1, keepdim=True)
-        standing_out: Tensor = (votes - mean) / (deviation + 1e-6)
-        return (standing_out * self.sharpness.exp()).log_softmax(1)
+        edges = self._votes(target[:, :2], moving[:, :2], CELL, self.reach)
+        learnt = self._votes(half_target[:, 2:-1], half_moving[:, 2:-1], CELL // 2, self.reach // 2)
+        # between the displacements by two pixels
+        (batch, _, height, width), steps = learnt.shape, self.reach + 1
+        planes = learnt.movedim(1, -1).reshape(-1, 1, steps, steps)
+        planes = functional.interpolate(
+            planes, size=(2 * steps - 1,) * 2, mode="bilinear", align_corners=True
+        )
+        learnt = planes.view(batch, height, width, -1).movedim(-1, 1)
+        weights = self.sharpness.exp()
+        return (weights[0] * edges + weights[1] * learnt).log_softmax(1)
 
     def mean(self, likelihood: Tensor) -> Tensor:
-        """The flow (B, 2, h, w) [px]."""
-        return torch.einsum("bkhw,kc->bchw", likelihood.exp(), self.displacements)
+        """The flow (B, 2, h, w) [px]: the centre of the highest peak, whatever else is likely."""
+        best = self.displacements[likelihood.argmax(1)].movedim(-1, 1)
+        apart = (best[:, None] - self.displacements[:, :, None, None]).abs().amax(2)
+        peak = likelihood.masked_fill(apart > 1, -torch.inf).softmax(1)
+        return torch.einsum("bkhw,kc->bchw", peak, self.displacements)
+
+    def _votes(self, first: Tensor, second: Tensor, cell: int, steps: int) -> Tensor:
+        """How far the likeness at each displacement stands out, (B, K, h, w)."""
+        ones = torch.ones_like(first[:1, :1])
+        likeness, area = (
+            _average(correlate(*pair, steps, cell), _VOTERS)
+            for pair in ((first, second), (ones, ones))
+        )
+        votes = likeness / (area + 1e-3)
+        deviation, mean = torch.std_mean(votes, 1, keepdim=True)
+        return torch.div(votes - mean, deviation + 1e-6)
 
 
-def correlate(first: Tensor, second: Tensor, steps: int) -> Tensor:
-    """Products of two images at all displacements of the second, summed over channels.
+def correlate(first: Tensor, second: Tensor, steps: int, cell: int = 1) -> Tensor:
+    """Products of two images at all displacements of the second, over channels and cells.
 
     Args:
         first: (B, C, H, W).
         second: (B, C, H, W); zero outside.
         steps: largest displacement [px].
+        cell: side of the cells that are averaged over [px].
 
     Returns:
-        (B, (2 steps + 1)^2, H, W): channel ``(dy + steps) * (2 steps + 1) + dx + steps`` is the
-        first image times the second at p + (dx, dy).
+        (B, (2 steps + 1)^2, H / cell, W / cell): channel ``(dy + steps) * (2 steps + 1) + dx +
+        steps`` is of the first image times the second at p + (dx, dy), summed over channels.
     """
-    return cast("Tensor", _Correlation.apply(first, second, steps))  # type: ignore[no-untyped-call]
+    out = _Correlation.apply(first, second, steps, cell)  # type: ignore[no-untyped-call]
+    return cast("Tensor", out)
 
 
 class _Correlation(Function):
     """Written out, because autograd makes an image of zeros for every displacement."""
 
     @staticmethod
-    def forward(ctx: Any, first: Tensor, second: Tensor, steps: int) -> Tensor:
+    def forward(ctx: Any, first: Tensor, second: Tensor, steps: int, cell: int) -> Tensor:
         ctx.save_for_backward(first, second)
-        ctx.steps = steps
+        ctx.steps, ctx.cell = steps, cell
         padded = functional.pad(second, (steps,) * 4)
         moved = (padded[place] for place in _places(first, steps))
-        return torch.stack([(first * m).sum(1) for m in moved], 1)
+        likeness = ((first * m).sum(1, keepdim=True) for m in moved)
+        return torch.cat([functional.avg_pool2d(v, cell) for v in likeness], 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        (first, second), steps = ctx.saved_tensors, ctx.steps
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (first, second), steps, cell = ctx.saved_tensors, ctx.steps, ctx.cell
         padded = functional.pad(second, (steps,) * 4)
         to_first, to_padded = torch.zeros_like(first), torch.zeros_like(padded)
         for k, place in enumerate(_places(first, steps)):
-            share = gradient[:, k, None]
+            share = gradient[:, k, None] / cell**2
+            share = share.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
             to_first.addcmul_(padded[place], share)
             to_padded[place].addcmul_(first, share)
-        return to_first, functional.pad(to_padded, (-steps,) * 4), None
+        return to_first, functional.pad(to_padded, (-steps,) * 4), None, None
 
 
 def _places(image: Tensor, steps: int) -> list[tuple[Any, ...]]:
@@ -312,35 +329,89 @@ def _places(image: Tensor, steps: int) -> list[tuple[Any, ...]]:
 
 
 class _GaussNewton(nn.Module):
-    """One Gauss-Newton step on the squared differences of the features."""
+    """Least squares of the differences of the features, linear in the motion that is missing.
 
-    def __init__(self) -> None:
+    Where two bands share little, most of a feature's gradient does not move with the other band,
+    and most of the difference stays. So what the bands share, rho, is measured for every feature:
+    it weighs by rho over the variance of its differences, and its normal equations count by rho.
+    """
+
+    def __init__(self, features: int) -> None:
         super().__init__()
-        self.damping = nn.Parameter(torch.tensor(-6.0))
-        self.robust = nn.Parameter(torch.tensor(0.0))
-        self.neighbourhood = _Neighbourhood(_NEIGHBOURS)
+        self.gain = nn.Parameter(torch.zeros(features))
+
+    def equations(self, target: Tensor, moving: Tensor, nodes: Tensor) -> Tensor:
+        """Of every node by itself, (B, 5, h, w): xx, xy, yy of the matrix, and the right side."""
+        moved, inside = _read(moving, upsample_flow(nodes, CELL))
+        (tx, ty), (mx, my) = _gradients(target[:, :-1]), _gradients(moved[:, :-1])
+        t, m, weight = target[:, :-1], moved[:, :-1], target[:, -1:] * moved[:, -1:] * inside
+        products = [tx * tx, tx * ty, ty * ty, mx * mx, mx * my, my * my, tx * mx + ty * my]
+        products += [t * t, t * m, m * m, tx * t, ty * t, tx * m, ty * m, mx * t, my * t, mx * m, my * m]
+        sums = [functional.avg_pool2d(p * weight, CELL) for p in products]
+        txx, txy, tyy, mxx, mxy, myy, shared, tt, tm, mm = sums[:10]
+        txt, tyt, txm, tym, mxt, myt, mxm, mym = sums[10:]
+        energy = _average((txx + tyy + mxx + myy) / 2, _LIKE) + 1e-6
+        rho = (_average(shared, _LIKE) / energy).clamp(-1, 1)
+        square = rho.square()
+        apart = _average((1 + square) * (tt + mm) / 2 - 2 * rho * tm, _LIKE) + 1e-6
+        share = self.gain.exp()[:, None, None] / apart / 2
+        terms = [
+            square * (txx + mxx),
+            square * (txy + mxy),
+            square * (tyy + myy),
+            rho * (mxt - txm) + square * (txt - mxm),
+            rho * (myt - tym) + square * (tyt - mym),
+        ]
+        return torch.stack([(v * share).sum(1) for v in terms], 1)
+
+
+class _ShiftStep(_GaussNewton):
+    """A shift of every node, of its near neighbourhood; little where that tells little."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.stiffness = nn.Parameter(torch.tensor(-3.0))
 
     def forward(self, target: Tensor, moving: Tensor, nodes: Tensor) -> Tensor:
         """What to add to the flow (B, 2, h, w) [px]."""
-        moved, inside = _read(moving, upsample_flow(nodes, CELL))
-        (tx, ty), (mx, my) = _gradients(target[:, :-1]), _gradients(moved[:, :-1])
-        gx, gy = (tx + mx) / 2, (ty + my) / 2
-        missing = target[:, :-1] - moved[:, :-1]
-        weight = target[:, -1:] * moved[:, -1:] * inside
-        weight = weight / (1 + missing.square().mean(1, True) * self.robust.exp())
-        products = [gx * gx, gx * gy, gy * gy, gx * missing, gy * missing, tx * mx + ty * my]
-        terms = torch.cat([p.sum(1, True) for p in products], 1) * weight
-        terms = self.neighbourhood(functional.avg_pool2d(terms, CELL))
-        xx, xy, yy, bx, by, alike = terms.unbind(1)
-        # only what bands have in common moves with them: the rest would make the step too short
-        common = (alike / (xx + yy + 1e-9)).clamp(_COMMON, 1)
-        ridge = 0.01 * (xx + yy) + self.damping.exp()
-        xx, yy = xx + ridge, yy + ridge
+        xx, xy, yy, bx, by = _average(self.equations(target, moving, nodes), _NEAR).unbind(1)
+        xx, yy = xx + self.stiffness.exp(), yy + self.stiffness.exp()
         step = torch.stack([yy * bx - xy * by, xx * by - xy * bx], 1)
-        step = step / ((xx * yy - xy * xy) * common)[:, None]
-        # the features are linear over about a pixel: a longer step is not to be believed
-        length = (1 + step.square().sum(1, True)).sqrt()
-        return torch.div(step, length)
+        return _bounded(step / (xx * yy - xy * xy)[:, None])
+
+
+class _AffineStep(_GaussNewton):
+    """An affine motion about every node, of its wide neighbourhood."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.stiffness = nn.Parameter(torch.tensor([-10.0, -7.0]))
+
+    def forward(self, target: Tensor, moving: Tensor, nodes: Tensor) -> Tensor:
+        """What to add to the flow (B, 2, h, w) [px]."""
+        terms = self.equations(target, moving, nodes)
+        basis = ((0, 0), (1, 0), (0, 1))
+        # moments of every term: (B, h, w, 5) each
+        moments = {
+            (i, j): _average(terms, _WIDE, (i, j)).movedim(1, -1)
+            for i in range(3)
+            for j in range(3 - i)
+        }
+        rows = [
+            torch.stack([moments[i + k, j + m][..., :3] for k, m in basis], -1) for i, j in basis
+        ]
+        xx, xy, yy = torch.stack(rows, -2).unbind(-3)
+        matrix = torch.cat([torch.cat([xx, xy], -1), torch.cat([xy, yy], -1)], -2)
+        right = torch.stack([moments[power][..., 3:] for power in basis], -1).flatten(-2)
+        level, slope = self.stiffness.exp()
+        matrix = matrix + torch.stack([level, slope, slope, level, slope, slope]).diag()
+        found = torch.linalg.solve(matrix, right)
+        return _bounded(found[..., ::3].movedim(-1, 1))
+
+
+def _bounded(step: Tensor) -> Tensor:
+    # the features are linear over about a pixel: a longer step is not to be believed
+    return torch.div(step, (1 + step.square().sum(1, keepdim=True)).sqrt())
 
 
 def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -374,7 +445,7 @@ class CompactBandRegistration(nn.Module):
     def __init__(
         self,
         widths: Sequence[int] = (12, 24, 32),
-        features: int = 8,
+        features: int = 6,
         spec: ModelSpec = SPEC,
     ) -> None:
         super().__init__()

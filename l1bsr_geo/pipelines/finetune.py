@@ -38,13 +38,14 @@ from l1bsr_geo.readers.sentinel2_zarr import eopf_detectors, is_eopf
 from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.registration.frames import align_frames
 from l1bsr_geo.training.checkpoints import write_weights
-from l1bsr_geo.training.finetune import Adaptation, ForetellsHeldBack, HeldBack, adapt
+from l1bsr_geo.training.finetune import Adaptation, ForetellsHeldBack, HeldBack, Loss, adapt
 from l1bsr_geo.training.hdr_dsp import SHARPENING
 from l1bsr_geo.training.methods import METHODS, make_objective
 from l1bsr_geo.training.objective import Source
 from l1bsr_geo.training.own_overlaps import Overlap, Stacks, register_overlap
-from l1bsr_geo.training.own_scene import BurstCrops, part_burst, part_overlaps
 from l1bsr_geo.training.precision import Device
+from l1bsr_geo.training.scene_bursts import BurstCrops, ForetellsFrame, part_burst
+from l1bsr_geo.training.scene_overlaps import part_overlaps
 from l1bsr_geo.training.schedule import Schedule
 from l1bsr_geo.training.trainer import Progress
 
@@ -179,27 +180,25 @@ def _choose_model(scene: BurstScene | None, scale: int | None) -> str:
 def _make_objective(
     network: Restorer, facts: Mapping[str, str], samples: Source
 ) -> ForetellsHeldBack:
-    """The objective that the start was trained by, self-supervised; scored with all frames."""
+    """The objective that the start was trained by, self-supervised, and what scores it."""
     name = network.spec.name
     told = _read_objective(facts.get("recipe", ""))
     if name == "hdr-dsp" and told is None:
         told = {"sharpening": SHARPENING}  # of the published weights
     options = {key: value for key, value in (told or {}).items() if key not in _SUPERVISED}
-    learnt, scored = dict(options), dict(options)
+    scored: Loss | None = None
     if isinstance(samples, BurstCrops):
         least, most = samples.frames
         if name == "dsa":
-            learnt["held_out"] = max(min(options.get("held_out", 1), least // 4), 1)
-            scored["held_out"] = 1
+            options["held_out"] = max(min(options.get("held_out", 1), least // 4), 1)
+            scored = ForetellsFrame()
         else:
-            learnt["frames"] = [least - 1, most - 1]
-            scored["frames"] = [most, most]
+            options["frames"] = [least - 1, most - 1]
+            compare = options.get("compare", "detail")
+            scored = ForetellsFrame(options.get("sharpening", 0.0), compare)
     scale = network.spec.scale if find_entry(name).scales else None
-    made = (
-        make_objective(METHODS[name], chosen, scale, f"objective of {name}", Path())
-        for chosen in (learnt, scored)
-    )
-    return ForetellsHeldBack(*made)
+    learnt = make_objective(METHODS[name], options, scale, f"objective of {name}", Path())
+    return ForetellsHeldBack(learnt, scored or learnt)
 
 
 def _read_objective(recipe: str) -> dict[str, Any] | None:

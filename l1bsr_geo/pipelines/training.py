@@ -3,12 +3,16 @@
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 import l1bsr_geo
+from l1bsr_geo.errors import OutputExistsError
+from l1bsr_geo.training.act import choose_act
+from l1bsr_geo.training.arguments import fit_arguments
 from l1bsr_geo.training.checkpoints import check_folder
 from l1bsr_geo.training.methods import find_method, make_objective, make_source, make_student
 from l1bsr_geo.training.objective import Batch
@@ -75,6 +79,8 @@ def train(
     """
     recipe = read_recipe(Path(config), method=method, root=None if data is None else Path(data))
     recipe = recipe.override(iterations=iterations, start=None if start is None else Path(start))
+    if recipe.method == "act":
+        return search_act(recipe, Path(output))
     check_folder(Path(output), resume)  # before samples are drawn
     trainer = make_trainer(recipe, Path(output), device, tensorboard, fresh=not resume)
     weights = trainer.run(resume, minutes, progress)
@@ -87,6 +93,32 @@ def train(
         state.best_iteration,
         trainer.ended,
     )
+
+
+def search_act(recipe: Recipe, folder: Path) -> Training:
+    """ACT's parameters by search on the recipe's samples, into ``act.json``; nothing is trained.
+
+    Args:
+        recipe: its objective holds the options of ``training.act.choose_act``.
+        folder: of the result.
+
+    Raises:
+        OutputExistsError: the folder holds a result already.
+    """
+    result = folder / "act.json"
+    if result.exists():
+        raise OutputExistsError(f"{result} exists already; take another folder")
+    scale = recipe.network.get("scale", 2)
+    samples, root = recipe.data, recipe.root
+    source = make_source(samples.kind, samples.options, scale, recipe.where("data"), root)
+    search = partial(choose_act, source)
+    options = fit_arguments(search, recipe.objective, recipe.where("objective"), root)
+    choice = search(**{"scale": scale, **options})
+    folder.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(choice.as_dict(), indent=2) + "\n", "utf-8")
+    trials = len(choice.trials)
+    best = choice.trials.index(choice.best) + 1
+    return Training(result, trials, trials, choice.best.figures["score"], best, "done")
 
 
 def make_trainer(

@@ -27,6 +27,7 @@ Image: TypeAlias = tuple[int, int]
 BANDS = SPEC.bands or ()
 
 _FADING = 0.7  # weight of a step against the next, which is finer
+_FAR = 0.5  # [px] errors beyond count by their logarithm
 _TINY = 1e-6  # [px^2] of a square root that must have a slope at zero
 
 
@@ -219,9 +220,10 @@ class CSRObjective:
         for k, flow in enumerate(flows):
             missing = self._inner(flow - truth)
             length = (missing.square().sum(1, True) + _TINY).sqrt()
-            error = _mean(length, inner)
+            # where a pair is lost, its error says nothing about the last tenth of a pixel of others
+            error = _mean(_FAR * (1 + length / _FAR).log(), inner)
             total = total + _FADING ** (len(flows) - 1 - k) * error
-            parts[f"epe_{k}"] = error.detach()
+            parts[f"epe_{k}"] = _mean(length, inner).detach()
         # apart, because a network may learn one and leave the other at zero
         parts |= {name: _mean(missing[:, [k]].abs(), inner).detach() for k, name in enumerate("xy")}
         if trace is not None:

@@ -15,6 +15,7 @@ from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.models.base import BurstRestorer
 from l1bsr_geo.models.burst import FULL_SCALE, in_full_precision
 from l1bsr_geo.ops.flow import invert_flow
+from l1bsr_geo.ops.sampling import double
 from l1bsr_geo.training.burst_loss import (
     choose_frames,
     fuse_subset,
@@ -89,10 +90,17 @@ class DSAObjective:
 
     @in_full_precision
     def observe(self, restored: Tensor, example: Example) -> Tensor:
-        """The fine image (B, C, sH, sW) where the samples of the held-out frames lie."""
-        places = cast("Tensor", example.places)
+        """The fine image (B, C, sH, sW) where the samples of the held-out frames lie.
+
+        The reference's lie on fine samples. Between them an error of reading would be learnt, as
+        it does not average out like noise: the image is doubled, and then read by a spline.
+        """
+        reference, *others = cast("Tensor", example.places).unbind(1)
         fine = restored.float()
-        seen = [sample_reference(fine, self.scale, at, "spline") for at in places.unbind(1)]
+        seen = [sample_reference(fine, self.scale, reference)]
+        if others:
+            finer = double(fine)
+            seen += [sample_reference(finer, 2 * self.scale, at, "spline") for at in others]
         return torch.stack(seen, 1)
 
     def loss(

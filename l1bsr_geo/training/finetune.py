@@ -10,7 +10,7 @@ observations nor what is difficult about a place counts, and what was chosen by 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.training.objective import Batch, Example, Figures, Objective, Source
 from l1bsr_geo.training.precision import Device, pick_device
 from l1bsr_geo.training.schedule import Schedule
@@ -28,7 +29,15 @@ Place: TypeAlias = Sequence[Batch]
 """Observations of one place of a scene, on the CPU."""
 
 F64 = npt.NDArray[np.float64]
+T = TypeVar("T")
 
+PLACES = 16
+"""That should be held back; where a scene is small its crops are made smaller for it."""
+
+OBSERVATIONS = 96
+"""That are held back, or so: more take longer and hardly say more."""
+
+_ENOUGH = 4  # places to decide by, at least
 _CHANCE = float(stats.norm.sf(2))  # that two standard errors are exceeded by chance
 
 
@@ -43,6 +52,25 @@ class HeldBack:
 
     stop: Sequence[Place]
     decide: Sequence[Place]
+
+    @classmethod
+    def of(cls, places: Sequence[Place]) -> "HeldBack":
+        """One place in three tells when to stop; they lie between the others.
+
+        Args:
+            places: in order; those without observations do not count.
+
+        Raises:
+            BadInputError: there are too few to decide.
+        """
+        found = [place for place in places if place]
+        decide = [place for k, place in enumerate(found) if k % 3 != 1]
+        if len(decide) < _ENOUGH:
+            raise BadInputError(
+                f"only {len(found)} places without gaps can be held back, too few to judge by what "
+                "is learnt; give a larger area, more lines or more frames of the same ground"
+            )
+        return cls(found[1::3], decide)
 
 
 @dataclass(frozen=True)
@@ -93,17 +121,27 @@ class Adaptation:
     ended: str
 
 
+class Loss(Protocol):
+    """The part of an objective that scores what is held back."""
+
+    def loss(
+        self, network: nn.Module, batch: Batch, rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """See `Objective`."""
+        ...
+
+
 @dataclass(frozen=True)
 class ForetellsHeldBack:
-    """An objective whose score is its loss on what was held back.
+    """An objective whose score is minus a loss on what was held back.
 
     Attributes:
-        learnt: is minimised.
-        scored: the same as it is scored, which may fuse more frames.
+        learnt: the method's: is minimised.
+        scored: what decides, with the network as it will be used.
     """
 
     learnt: Objective
-    scored: Objective
+    scored: Loss
 
     def hold_out(self, batch: Batch, rng: np.random.Generator) -> Example:
         """As what is minimised."""
@@ -125,6 +163,13 @@ class ForetellsHeldBack:
         with torch.inference_mode():
             loss, _ = self.scored.loss(network, batch, np.random.default_rng(seed))
         return {"score": -float(loss)}
+
+
+def thin(things: Sequence[T], most: int) -> list[T]:
+    """Some of many things, evenly."""
+    if len(things) <= most:
+        return list(things)
+    return [things[k] for k in np.linspace(0, len(things) - 1, most).round().astype(int)]
 
 
 def adapt(

@@ -41,6 +41,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "act": Method("act", "l1bsr_geo.training.act:choose_act", _BURSTS),  # searched, not trained
     "fnet": Method("fnet", "l1bsr_geo.training.fnet:MotionObjective", _BURSTS),
     "dsa": Method("dsa", "l1bsr_geo.training.dsa:DSAObjective", _BURSTS),
     "hdr-dsp": Method("hdr-dsp", "l1bsr_geo.training.hdr_dsp:HDRDSPObjective", _BURSTS),

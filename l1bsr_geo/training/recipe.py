@@ -8,7 +8,8 @@
     schedule: {iterations: 20000, batch: 16, lr: 0.0003}
     start: dsa.safetensors
 
-A start may also be of parts, such as ``start: {fnet: fnet.safetensors}``.
+Paths of samples start at the folder of data; a start lies beside the recipe. It may also be of parts,
+such as ``start: {fnet: fnet.safetensors}``.
 """
 
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ class Recipe:
 
     Attributes:
         path: the file.
-        root: where relative paths start.
+        root: where relative paths of samples start.
         method: name.
         model: name of the model that is trained; the method's own by default.
         network: scale and architecture.
@@ -101,7 +102,7 @@ def read_recipe(path: Path, *, method: str | None = None, root: Path | None = No
     Args:
         path: YAML file; see the module.
         method: where the recipe names none; else the two must agree.
-        root: where relative paths start; the recipe's folder where None.
+        root: where relative paths of samples start; the recipe's folder where None.
 
     Raises:
         MissingInputError: there is no such file or folder.
@@ -120,8 +121,9 @@ def read_recipe(path: Path, *, method: str | None = None, root: Path | None = No
         if key not in told:
             raise BadOptionError(f"{path.name}: {key} is not given; it is needed")
 
-    def take(key: str, hint: Any, default: Any = None) -> Any:
-        return fit_value(told[key], hint, f"{path.name}: {key}", root) if key in told else default
+    def take(key: str, hint: Any, default: Any = None, folder: Path = root) -> Any:
+        where = f"{path.name}: {key}"
+        return fit_value(told[key], hint, where, folder) if key in told else default
 
     name = take("method", str, method)
     if name is None or (method is not None and name != method):
@@ -129,7 +131,7 @@ def read_recipe(path: Path, *, method: str | None = None, root: Path | None = No
     known = find_method(name)
     schedule = fit_arguments(Schedule, take("schedule", dict), f"{path.name}: schedule", root)
     samples = take("validation", dict)
-    start = take("start", Path | Mapping[str, Path], {})
+    start = take("start", Path | Mapping[str, Path], {}, path.parent)
     return Recipe(
         path=path,
         root=root,

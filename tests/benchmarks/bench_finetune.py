@@ -14,9 +14,6 @@ instrument, with five times its noise, and with bands blurred by another 0.4 px.
 """
 
 import argparse
-import json
-import os
-import statistics
 import sys
 import tempfile
 import time
@@ -26,7 +23,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-import torch
 from PIL import Image
 from scipy import ndimage
 
@@ -95,9 +91,7 @@ def run_burst(k, case, start, model, minutes):
             device="cpu",
         )
         seconds = time.perf_counter() - begin
-        before, after = (
-            psnr(restore(w, model, burst), burst.truth) for w in (start, done.weights)
-        )
+        before, after = (psnr(restore(w, model, burst), burst.truth) for w in (start, done.weights))
     adaptation = done.adaptation
     return {
         "scene": name,
@@ -115,7 +109,9 @@ def run_burst(k, case, start, model, minutes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--weights", type=Path)

@@ -1,18 +1,11 @@
-"""Multi-frame restorers on a fixed set of simulated bursts: PSNR, time, memory.
+"""Multi-frame restorers: time and memory. How good they are: bench_multi_image.py.
 
     python tests/benchmarks/bench_multiframe.py --json out.json        under 5 minutes on 2 cores
 
-PSNR: eight scenes (four of each aerial series beside the checkout, made-up ground without them),
-96 x 96 px and 30 frames each with motion up to 1 px and 2.5 times the noise of SkySat's model (the
-setting that reproduces published figures), against the scene behind optics and pixel on the
-centre-aligned x2 grid; peak 3400 DN, 8 fine pixels of border left out, mean over scenes. ACT runs
-as it comes (noise 24 DN) and told the set's noise (32 DN in the middle of the range). Motion is
-the true one, so that the figures are those of the fusion.
-
 Time: of an output megapixel (512 x 512 px in), median of runs in turns, elapsed and of all cores.
 Memory: peak resident memory of a process of its own, beyond what it had after restoring a small
-burst; the burst itself is in it. The networks have random weights and restore 128 x 128 px: their
-times are scaled to a megapixel.
+burst; the burst itself is in it. The networks are the published size, with random weights, and
+restore 128 x 128 px: their times are scaled to a megapixel.
 """
 
 import argparse
@@ -28,7 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np
 import torch
 
 from l1bsr_geo.models.act import ACT
@@ -36,44 +28,15 @@ from l1bsr_geo.models.classical import Bicubic
 from l1bsr_geo.models.dsa import DSA
 from l1bsr_geo.models.hdr_dsp import HDRDSP
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
-from l1bsr_geo.simulation.bursts import simulate_burst
-from tests.synthetic.fine_scenes import AERIAL, fine_scenes
 
 FRAMES = (5, 16, 30)
 CLASSICAL = {
     "bicubic": lambda: Bicubic(aligned="centre"),
     "shift-and-add": ShiftAndAdd,
     "act": ACT,
-    "act, told the noise": lambda: ACT(noise=32.0),
 }
 NETWORKS = {"dsa": DSA, "hdr-dsp": HDRDSP}
 SIDES = dict.fromkeys(CLASSICAL, 512) | dict.fromkeys(NETWORKS, 128)
-
-
-def psnr(image, truth, border=8):
-    inner = slice(border, -border)
-    return -10 * float(np.log10(np.mean(((image - truth)[inner, inner] / 3400) ** 2)))
-
-
-def measure_quality():
-    """Per scene, method and number of frames [dB]; frames are the first of a burst of 30."""
-    size = 2 * 96 + 80
-    scenes = [s for place in ("brighton", "seneca") for s in fine_scenes(4, size, place, skip=1)]
-    figures = {name: {t: [] for t in FRAMES} for name in CLASSICAL}
-    for seed, scene in enumerate(scenes):
-        burst = simulate_burst(scene, (96, 96), max(FRAMES), seed=seed)
-        for name, make in CLASSICAL.items():
-            for t in FRAMES:
-                views, flow = (
-                    torch.from_numpy(v[:t])[None, :, None]
-                    for v in (
-                        burst.frames,
-                        burst.flow,
-                    )
-                )
-                fine = make()(views, flow)[0, 0].numpy()
-                figures[name][t].append(psnr(fine, burst.truth))
-    return figures
 
 
 def made_burst(frames, side):
@@ -106,8 +69,7 @@ def seconds(function):
 
 def measure_time(repeats):
     """Medians of [elapsed, all cores] seconds per output megapixel, and the runs."""
-    cases = [(name, t) for name in ("bicubic", "shift-and-add", "act") for t in FRAMES]
-    cases += [(name, t) for name in NETWORKS for t in FRAMES]
+    cases = [(name, t) for name in (*CLASSICAL, *NETWORKS) for t in FRAMES]
     runs = {case: [] for case in cases}
     restorers = {name: build(name) for name, _ in cases}
     for turn in range(repeats):
@@ -153,7 +115,7 @@ def measure_memory_here(name, frames):
 
 def measure_memory():
     found = {}
-    for name in ("bicubic", "shift-and-add", "act", *NETWORKS):
+    for name in (*CLASSICAL, *NETWORKS):
         for t in FRAMES:
             command = [sys.executable, __file__, "--child", name, str(t)]
             found[name, t] = int(subprocess.check_output(command, text=True))
@@ -174,16 +136,13 @@ def nest(figures):
 def table(results):
     """The figures as Markdown."""
     lines = [
-        "| method | PSNR T = 5 | 16 | 30 [dB] | s per output Mpx, T = 5 | 16 | 30 "
-        "| peak memory T = 5 | 30 [MB] |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| method | s per output Mpx, T = 5 | 16 | 30 | peak memory T = 5 | 30 [MB] |",
+        "|---|---|---|---|---|---|",
     ]
-    quality, timing, memory = (results.get(k, {}) for k in ("psnr", "time", "memory"))
+    timing, memory = (results.get(k, {}) for k in ("time", "memory"))
     for name in (*CLASSICAL, *NETWORKS):
-        decibels = quality.get("mean", {}).get(name, {})
-        cells = [f"{decibels[t]:.2f}" if decibels else "" for t in FRAMES]
         medians = timing.get("medians", {}).get(name, {})
-        cells += [f"{medians[t][0]:.2f}" if medians else "" for t in FRAMES]
+        cells = [f"{medians[t][0]:.2f}" if medians else "" for t in FRAMES]
         used = memory.get("bytes", {}).get(name, {})
         cells += [f"{used[t] / 1e6:.0f}" if used else "" for t in (5, 30)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -196,7 +155,7 @@ def main():
     )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--skip", choices=["psnr", "time", "memory"], action="append", default=[])
+    parser.add_argument("--skip", choices=["time", "memory"], action="append", default=[])
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -205,12 +164,7 @@ def main():
     results = {
         "machine": {"cpus": os.cpu_count(), "torch": torch.__version__},
         "threads": torch.get_num_threads(),
-        "scenes": "aerial" if AERIAL.is_dir() else "made",
     }
-    if "psnr" not in options.skip:
-        figures = measure_quality()
-        mean = {n: {t: statistics.mean(v) for t, v in f.items()} for n, f in figures.items()}
-        results["psnr"] = {"mean": mean, "scenes": figures}
     if "time" not in options.skip:
         results["time"] = measure_time(options.repeats)
     if "memory" not in options.skip:

@@ -86,7 +86,8 @@ class Sample:
 
     Attributes:
         place: where.
-        batch: of one: views, flow, exposures as told and truth. Saturated pixels are NaN.
+        batch: of one: views, flow, exposures as told and truth. Saturated pixels are NaN (dropping
+            what is around them too costs ACT up to 1 dB); the reference's exposure saturates none.
         counts: (T, H, W) uint16: the frames as a product holds them.
     """
 

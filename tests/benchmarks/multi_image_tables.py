@@ -72,7 +72,7 @@ def print_tables(results):
                 for t, (mean, error, holds) in values.items()
             )
             print(f"- {goal}: {said}")
-    print(f"\nLeft out for want of weights: {', '.join(results['left out']) or 'none'}")
+    print(f"\nLeft out for want of weights: {'; '.join(results['left out']) or 'none'}")
 
 
 def _cells(by_count, chosen=slice(None)):

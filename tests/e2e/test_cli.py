@@ -55,7 +55,7 @@ def test_real_crop(cli, shared, tmp_path):
     assert valid[16:-16, 16:-16].all()  # bands are moved: none reaches beyond its own border
     assert valid.mean() > 0.98
     assert profile["tiled"]
-    assert tags["model"] == "geometric"
+    assert tags["model"] == "l1bsr"
     assert tags["band_registration"] == "images"
     assert list(tmp_path.iterdir()) == [output]
     again = cli("sr", source, output, "--sensor", "raster")

@@ -199,8 +199,7 @@ def test_simulate_then_super_resolve_with_layers(shared, cli, tmp_path):
         ({"frames": 0}, "frames"),
         ({"model": "geometric"}, "geometric"),
         ({"model": "act", "scale": 4}, "scale 4"),
-        ({"model": "dsa"}, "dsa"),
-        ({"model": "hdr-dsp"}, "hdr-dsp"),
+        ({"model": "highres-net"}, "highres-net"),
     ],
 )
 def test_mistakes_say_what_to_do(collect, tmp_path, monkeypatch, options, says):

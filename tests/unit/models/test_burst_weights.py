@@ -101,7 +101,9 @@ def test_fnet_alone_is_imported_as_what_it_is(tmp_path, random_weights):
 
 
 @pytest.mark.parametrize("name", ["dsa", "highres-net"])
-def test_what_nobody_published_says_how_to_train_and_import(name, tmp_path, random_weights):
+def test_what_nobody_published_says_how_to_train_and_import(
+    name, shipped, tmp_path, random_weights
+):
     with pytest.raises(MissingInputError, match=f"none are published.*train.*import FILE.*{name}"):
         Model(name)
     with pytest.raises(BadOptionError, match="no weights are published"):
@@ -112,7 +114,7 @@ def test_what_nobody_published_says_how_to_train_and_import(name, tmp_path, rand
     assert Model(name).weights_sha256
 
 
-def test_that_no_licence_is_stated_is_said(cache):
+def test_that_no_licence_is_stated_is_said(cache, shipped):
     shown = []
     with pytest.raises(BadOptionError, match=r"states no licence .* was not accepted"):
         fetch("hdr-dsp", lambda text: bool(shown.append(text)))

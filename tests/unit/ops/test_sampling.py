@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.ops.sampling import keys_weights, pixel_centres, upsample, upsample_flow
+from l1bsr_geo.ops.sampling import double, keys_weights, pixel_centres, upsample, upsample_flow
 
 
 def test_keys_weights_sum_to_one_and_hit_the_samples():
@@ -46,3 +46,14 @@ def test_upsample_flow_is_the_same_ramp_on_the_fine_grid():
     truth = torch.stack([0.1 * fx + 0 * fy, -0.2 * fy + 0 * fx])[None]
     torch.testing.assert_close(fine[..., inner, inner], truth[..., inner, inner])
     assert upsample_flow(flow, 1) is flow
+
+
+@pytest.mark.parametrize("f", [0.1, 0.3, 0.4])
+def test_doubling_is_exact_below_the_band_limit(f):
+    x = torch.arange(48.0)
+    fine = torch.arange(96.0) / 2
+    waves = [torch.cos(2 * torch.pi * f * (0.8 * t[:, None] + 0.6 * t)) for t in (x, fine)]
+    doubled = double(waves[0][None, None])[0, 0]
+    assert torch.equal(doubled[::2, ::2], waves[0])
+    inner = slice(20, -20)
+    assert float((doubled - waves[1])[inner, inner].abs().max()) < 4e-3

@@ -1,5 +1,7 @@
 """What DSA learns from: held-out frames, never seen, foretold by the truth to their noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +67,7 @@ def test_the_truth_foretells_held_out_frames_to_their_noise(scale, held_out):
     ratio = np.concatenate([(r / s).ravel() for r, s in zip(residuals, sigmas, strict=True)])
     ratio = ratio[np.isfinite(ratio)]
     assert abs(ratio.mean()) < 0.02
-    assert ratio.std() == pytest.approx(1, abs=0.03)
+    assert ratio.std() == pytest.approx(1, abs=0.02)
 
 
 def _exposures_of(batch, example):
@@ -85,24 +87,17 @@ def _exposures_of(batch, example):
 def test_what_is_held_out_is_never_seen(batch):
     objective = DSAObjective(held_out=2)
     example = objective.hold_out(batch, np.random.default_rng(1))
-    targets = {round(float(v), 6) for v in (example.target * 3400).nansum((-1, -2)).flatten()}
-    radiance = batch.views / batch.exposures[:, :, None, None, None]
-    sums = (radiance.masked_fill(batch.views >= 3400, 0)).sum((-1, -2))
-    assert example.views.shape[1] == batch.views.shape[1] - 2
-    seen = example.views * 3400 / example.exposures[:, :, None, None, None]
-    for b in range(3):
-        held = [t for t in range(batch.views.shape[1])
-                if not any(torch.allclose(seen[b, k], radiance[b, t]) for k in range(seen.shape[1]))]
-        assert 0 in held  # fmt: skip
+    seen = example.views * 3400
+    for b in range(len(batch.views)):
+        held = [t for t, frame in enumerate(batch.views[b])
+                if not any(torch.allclose(frame, other) for other in seen[b])]  # fmt: skip
+        assert 0 in held
         assert len(held) == 2
-    assert targets
-    assert len(sums) == 3
     spoiled = batch.views.clone()
     spoiled[:, 0] = 77.0
-    other = objective.hold_out(type(batch)(spoiled, batch.flow, batch.exposures, batch.truth),
-                               np.random.default_rng(1))  # fmt: skip
-    assert torch.equal(other.views, example.views)
+    other = objective.hold_out(replace(batch, views=spoiled), np.random.default_rng(1))
     network = tiny().eval()
+    network.decoder.outputConv.weight.data.fill_(0.01)  # an untrained one gives its base alone
     with torch.inference_mode():
         a, b = (network(e.views, e.flow, exposures=e.exposures) for e in (example, other))
     assert torch.equal(a, b)
@@ -129,7 +124,7 @@ def test_saturated_pixels_teach_nothing(batch):
     objective = DSAObjective()
     bright = batch.views.clone()
     bright[:, 0, :, 10:20, 10:20] = 3400
-    spoiled = type(batch)(bright, batch.flow, batch.exposures, batch.truth)
+    spoiled = replace(batch, views=bright)
     example = objective.hold_out(spoiled, np.random.default_rng(1))
     assert bool(example.target[:, 0, :, 10:20, 10:20].isnan().all())
     network = tiny()

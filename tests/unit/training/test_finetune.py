@@ -1,10 +1,12 @@
 """Fine-tuning on a scene: what is held back stays held back, and what is kept is truly better."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
 from torch.nn import functional
@@ -16,13 +18,14 @@ from l1bsr_geo.images.bursts import Burst, BurstScene
 from l1bsr_geo.images.flow import BurstFlow, FlowField
 from l1bsr_geo.models.dsa import make_spec
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
-from l1bsr_geo.simulation.bursts import simulate_burst
+from l1bsr_geo.simulation.bursts import noise_sigma, simulate_burst
 from l1bsr_geo.simulation.fine_scenes import made_city
 from l1bsr_geo.training.dsa import DSAObjective
 from l1bsr_geo.training.finetune import ForetellsHeldBack, Gain, HeldBack, adapt
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.own_overlaps import HeldPixels
-from l1bsr_geo.training.own_scene import part_burst, part_overlaps, read_crop
+from l1bsr_geo.training.scene_bursts import ForetellsFrame, part_burst, read_crop
+from l1bsr_geo.training.scene_overlaps import part_overlaps
 from l1bsr_geo.training.schedule import Schedule
 
 
@@ -52,7 +55,7 @@ def test_gain_is_a_share_of_the_loss_with_its_standard_error():
 @pytest.mark.parametrize("places", [4, 11, 64])
 def test_chance_is_taken_for_a_gain_as_rarely_as_it_should(places):
     """Without any gain: once in 44, however few the places are."""
-    random, trials = rng(places), 6000
+    random, trials = rng(places), 2000
     noise = random.standard_normal((trials, places))
     taken = sum(Gain.of(np.full(places, 10.0), 10.0 + n).significant for n in noise)
     expected = trials * stats.norm.sf(2)
@@ -105,8 +108,8 @@ FORETELLS = ForetellsHeldBack(Foretells(), Foretells())
 
 
 def schedule(**options):
-    given = {"iterations": 300, "batch": 2, "lr": 0.01, "final_lr": 0.01, "ema": 0.9}
-    return Schedule(**given | {"validate_every": 10, "patience": 4, "precision": "fp32"} | options)
+    given = {"iterations": 250, "batch": 2, "lr": 0.02, "final_lr": 0.02, "ema": 0.9}
+    return Schedule(**given | {"validate_every": 10, "patience": 3, "precision": "fp32"} | options)
 
 
 def run(network, variance, folder, stop=6, decide=12, seed=0, **options):
@@ -128,7 +131,7 @@ def test_a_network_that_does_not_match_is_adapted_and_stops_by_itself(tmp_path):
         done = run(network, variance, tmp_path / str(variance), decide=24)
         assert done.kept
         assert done.ended == "no gain"
-        assert done.iteration <= done.iterations < 300
+        assert done.iteration <= done.iterations < 250
         best = 1 / (1 + variance)
         assert abs(network.weight.item() - best) < 0.3 * abs(1 / 1.3 - best)
         assert decibels(before, network.risk(variance)) > 0.2
@@ -136,20 +139,18 @@ def test_a_network_that_does_not_match_is_adapted_and_stops_by_itself(tmp_path):
 
 
 def test_a_network_that_matches_is_never_made_worse(tmp_path):
-    """Training by noisy steps spoils the optimum; what is held back finds that out."""
+    """Noisy steps spoil the optimum; what is held back finds that out."""
     spoilt = 0
-    for seed in range(12):
-        network = Scaled(1 / (1 + 0.3))
+    for seed in range(6):
+        network, folder = Scaled(1 / (1 + 0.3)), tmp_path / str(seed)
         start, before = network.weight.item(), network.risk(0.3)
-        done = run(network, 0.3, tmp_path / str(seed), seed=seed, lr=0.02, final_lr=0.02, patience=3)
-        last = Scaled(0)
-        (weight,) = _load(tmp_path / str(seed) / "last.safetensors").values()
-        last.weight.data = weight
-        spoilt += decibels(before, last.risk(0.3)) < -0.02
+        done = run(network, 0.3, folder, seed=seed, lr=0.1, final_lr=0.1, patience=2, batch=1)
+        last = load_file(folder / "last.safetensors")["weight"]
+        spoilt += decibels(before, Scaled(last).risk(0.3)) < -0.02
         assert decibels(before, network.risk(0.3)) >= -0.02
         if not done.kept:
             assert network.weight.item() == start
-    assert spoilt >= 3
+    assert spoilt >= 2
 
 
 def test_what_was_learnt_is_given_up_where_the_decision_is_against_it(tmp_path):
@@ -175,46 +176,48 @@ def test_what_is_random_about_a_score_is_the_same_each_time():
     assert objective.score(None, batches[0])["score"] == first != other
 
 
-def _load(path):
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
 # bursts
 
 
 class Filtered(nn.Module):
-    """Shift-and-add and a filter whose taps depend on the number of frames: a small network."""
+    """Shift-and-add, and a filter of its detail with taps that depend on the number of frames."""
 
-    def __init__(self, taps=7):
+    def __init__(self, taps=5):
         super().__init__()
         self.spec = make_spec()
         self.filter = nn.Conv2d(2, 1, taps, bias=False)
 
-    def channels(self, views, flow):
+    def parts(self, views, flow):
         added = ShiftAndAdd()(views, flow)
-        both = torch.cat([added, added * (10 / views.shape[1])], 1)
         reach = self.filter.kernel_size[0] // 2
-        return functional.pad(both, (reach,) * 4, mode="reflect")
+        padded = functional.pad(added, (2 * reach,) * 4, mode="reflect")
+        detail = padded[..., reach:-reach, reach:-reach] - functional.avg_pool2d(
+            padded, self.filter.kernel_size, 1
+        )
+        return added, torch.cat([detail, detail * (8 / views.shape[1])], 1)
 
     def forward(self, views, flow=None, *, exposures=None):
-        return self.filter(self.channels(views, flow))
+        added, detail = self.parts(views, flow)
+        return added + self.filter(detail)
 
     def fit(self, bursts):
         """The best taps for bursts with truth: least squares."""
         rows, values = [], []
+        inside = np.s_[..., 16:-16, 16:-16]
         for burst in bursts:
-            for frames in (6, 9, 12, 15):
-                views, flow = tensors(burst, frames)
-                seen = functional.unfold(self.channels(views, flow), self.filter.kernel_size)
-                inside = np.s_[16:-16, 16:-16]
-                side = burst.truth.shape
-                rows.append(seen[0].view(-1, *side)[:, *inside].flatten(1).T)
-                values.append(torch.from_numpy(burst.truth[inside].copy()).flatten() / 3400)
+            for frames in (5, 7, 10):
+                added, detail = self.parts(*tensors(burst, frames))
+                seen = functional.unfold(detail, self.filter.kernel_size)
+                seen = seen.view(-1, *added.shape[-2:])
+                rows.append(seen[inside].flatten(1).T)
+                values.append((truth_of(burst) - added)[inside].flatten())
         solved = torch.linalg.lstsq(torch.cat(rows).double(), torch.cat(values).double()[:, None])
         self.filter.weight.data = solved.solution.float().view_as(self.filter.weight)
         return self
+
+
+def truth_of(burst):
+    return torch.from_numpy(burst.truth)[None, None] / 3400
 
 
 def tensors(burst, frames):
@@ -222,9 +225,12 @@ def tensors(burst, frames):
     return views, torch.from_numpy(burst.flow[:frames])[None, :, None]
 
 
-def burst_of(seed, noise=2.5, side=112):
-    fine = made_city((2 * side + 80, 2 * side + 80), seed)
-    return simulate_burst(fine, (side, side), 15, noise=noise, seed=seed)
+SIDE = 96
+
+
+def burst_of(seed, noise=2.5):
+    fine = made_city((2 * SIDE + 80,) * 2, seed)
+    return simulate_burst(fine, (SIDE, SIDE), 10, noise=noise, seed=seed)
 
 
 def registered(burst):
@@ -232,7 +238,9 @@ def registered(burst):
     count, side = len(burst.frames), burst.frames.shape[1]
     affine = np.zeros((count, 2, 3))
     affine[:, :, 2] = burst.flow[:, :, 0, 0]
-    return scene_of(burst.counts, BurstFlow(np.zeros((count, 2), np.int64), affine, (side / 2,) * 2))
+    return scene_of(
+        burst.counts, BurstFlow(np.zeros((count, 2), np.int64), affine, (side / 2,) * 2)
+    )
 
 
 def scene_of(frames, flow):
@@ -247,27 +255,24 @@ def scene_of(frames, flow):
 
 
 def psnr(network, burst):
-    views, flow = tensors(burst, len(burst.frames))
     with torch.inference_mode():
-        error = network(views, flow)[0, 0].numpy() - burst.truth / 3400
-    return -10 * float(np.log10(np.square(error[16:-16, 16:-16]).mean()))
+        error = network(*tensors(burst, len(burst.frames))) - truth_of(burst)
+    return -10 * float(error[..., 16:-16, 16:-16].square().mean().log10())
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return Filtered().fit([burst_of(seed) for seed in range(5)]).filter.weight.detach().clone()
+    return Filtered().fit([burst_of(seed) for seed in range(4)]).filter.weight.detach()
 
 
-def tune(trained, burst, folder, **options):
+def tune(trained, burst, folder):
     network = Filtered()
     network.filter.weight.data = trained.clone()
     before = psnr(network, burst)
-    source, held_back = part_burst(registered(burst), Window(0, 0, 112, 112))
-    objective = ForetellsHeldBack(DSAObjective(), DSAObjective())
-    given = {"iterations": 60, "batch": 4, "lr": 5e-4, "final_lr": 5e-4} | options
-    done = adapt(
-        network, objective, source, held_back, schedule(**given), folder, device="cpu"
-    )
+    source, held_back = part_burst(registered(burst), Window(0, 0, SIDE, SIDE))
+    objective = ForetellsHeldBack(DSAObjective(), ForetellsFrame())
+    numbers = schedule(iterations=60, batch=4, lr=1e-3, final_lr=1e-3)
+    done = adapt(network, objective, source, held_back, numbers, folder, device="cpu")
     return done, psnr(network, burst) - before
 
 
@@ -292,27 +297,62 @@ def test_frames_held_back_never_reach_the_training():
     drawn = [source.draw(rng(seed), 3).views for seed in range(12)]
     trained = {int(v) for views in drawn for v in views.unique()}
     places = [*held_back.stop, *held_back.decide]
-    views = [batch.views for place in places for batch in place]
-    targets = {int(v) for view in views for v in view[:, 0].unique()}
+    views = [batch.views[0] for place in places for batch in place]
+    targets = {int(v) for view in views for v in view[-1].unique()}
     assert len(targets) == 2
     assert trained == set(range(100, 111)) - targets
-    assert all({int(v) for v in view[:, 1:].unique()} == trained for view in views)
+    for view in views:  # the reference first, then all that are not held back
+        assert [int(v) for v in view[:-1, 0, 0, 0]] == sorted(trained)
+        assert view[0].unique() == 100
 
 
 def test_places_of_one_purpose_share_no_pixel_with_the_other():
+    """Every pixel tells its ground."""
     y, x = np.mgrid[:200, :176]
     offsets = np.array([[0, 0], *rng(1).integers(-8, 9, (7, 2))])
     frames = [(200 * (y + 40 - dy) + x + 40 - dx).astype(np.uint16) for dx, dy in offsets]
     flow = BurstFlow(offsets, np.zeros((8, 2, 3)), (88.0, 100.0))
     _, held_back = part_burst(scene_of(frames, flow), Window(16, 8, 140, 180))
-    seen = [
-        {int(v) for place in places for batch in place for v in batch.views[0, 0].unique()}
+    stop, decide = (
+        torch.cat([batch.views.flatten() for place in places for batch in place])
         for places in (held_back.stop, held_back.decide)
-    ]
-    assert not seen[0] & seen[1]
+    )
+    stop, decide = ({int(v) for v in views[~views.isnan()].unique()} for views in (stop, decide))
+    assert not stop & decide
     ground = {200 * (r + 40) + c + 40 for r in range(8, 188) for c in range(16, 156)}
-    assert seen[0] | seen[1] <= ground
-    assert len(seen[0] | seen[1]) > 0.8 * len(ground)
+    assert stop | decide <= ground
+    assert len(stop | decide) > 0.8 * len(ground)
+
+
+def test_the_truth_foretells_a_frame_up_to_its_noise():
+    """In place of a restored image, with exposures that the product tells wrong by 5 %."""
+    fine = made_city((2 * SIDE + 80,) * 2, 5)
+    steps = (1.0, 1.4, 0.7, 1.0, 0.7, 1.4)
+    burst = simulate_burst(
+        fine, (SIDE, SIDE), 6, noise=1, exposures=steps, exposure_error=0.05, seed=5
+    )
+    scene = registered(burst)
+    scene = replace(scene, burst=replace(scene.burst, exposures=tuple(burst.exposures)))
+    batch = read_crop(scene, [0, 1, 2, 4, 5, 3], Window(20, 16, 48, 48))
+    truth = truth_of(burst)[..., 32:128, 40:136]
+
+    class Knows(nn.Module):
+        spec = make_spec()
+
+        def forward(self, views, flow, *, exposures):
+            assert views.shape[1] == exposures.shape[1] == flow.shape[1] == 5
+            return truth
+
+    def loss_of(held_back):
+        loss, _ = ForetellsFrame().loss(Knows(), held_back, rng(0))
+        return float(loss)
+
+    signal = burst.truth[::2, ::2]
+    variance = float(np.square(noise_sigma(burst.true_exposures[3] * signal)).mean())
+    expected = variance / burst.true_exposures[3] ** 2 / 3400**2
+    assert loss_of(batch) == pytest.approx(expected, rel=0.12)
+    moved = replace(batch, flow=batch.flow + 0.25)
+    assert loss_of(moved) > 1.5 * expected
 
 
 def test_frames_that_slide_show_the_same_ground_or_nothing():
@@ -328,7 +368,6 @@ def test_frames_that_slide_show_the_same_ground_or_nothing():
     assert known[0, 2].float().mean() == (40 - 11) / 40
     assert not crop.flow.any()
     assert read_crop(scene, [2, 0, 1], Window(0, 0, 40, 40)) is None  # 24 px left of frame 2
-    assert read_crop(scene, [0, 1], Window(88, 0, 32, 40)) is None  # frame 1 shows a tenth of it
 
 
 def test_bursts_that_teach_nothing_are_refused_in_one_line():
@@ -358,18 +397,21 @@ def overlap_of(rows, columns=150, bands=("B02", "B03", "B04", "B08")):
     return tuple(stacks), FlowField(nodes, float(max(rows, columns)))
 
 
-@pytest.mark.parametrize(("rows", "size"), [(2304, 64), (512, 40), (300, 32)])
+@pytest.mark.parametrize(("rows", "size"), [(2304, 64), (300, 32)])
 def test_lines_held_back_never_reach_the_training(rows, size):
     source, held_back = part_overlaps([overlap_of(rows)])
     assert source.size == size
+
+    def lines(batches):
+        views = torch.cat([batch.views for batch in batches])
+        return set(((views - 1) // 150).unique().int().tolist())
+
     places = [*held_back.stop, *held_back.decide]
-    held = {int(v) // 150 for p in places for b in p for v in (b.views[0, 1, 0].unique() - 1)}
-    held = {int(v - 1) // 150 for p in places for b in p for v in b.views.unique()}
+    held = lines([batch for place in places for batch in place])
+    trained = lines([source.draw(rng(seed), 8) for seed in range(rows // 32)])
     assert len(held) == pytest.approx(rows / 4, abs=size)
-    views = [source.draw(rng(seed), 8).views for seed in range(40)]
-    lines = {int(v - 1) // 150 for v in torch.cat(views).unique()}
-    assert not lines & held
-    assert len(lines | held) > 0.9 * rows
+    assert not trained & held
+    assert len(trained | held) > 0.9 * rows
     assert len(held_back.decide) >= 4
 
 

@@ -1,0 +1,249 @@
+"""A registered burst to fine-tune on: whole frames are held back, and foretold as it is restored.
+
+A method learns from a reference that is left out. The network is used otherwise: the reference is
+among the frames, and its samples lie on the fine grid. What helps the one can harm the other, so
+what is held back is foretold in the way in which the burst will be restored: on the grid of its
+reference, from all frames that are not held back; the result is read where the samples of a frame
+that is lie.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.geometry.grid import Window
+from l1bsr_geo.images.bursts import BurstScene
+from l1bsr_geo.models.base import BurstRestorer
+from l1bsr_geo.models.burst import FULL_SCALE
+from l1bsr_geo.models.burst_network import BurstNetwork
+from l1bsr_geo.ops.flow import invert_flow
+from l1bsr_geo.training.burst_loss import restore, sample_reference
+from l1bsr_geo.training.crops import augment
+from l1bsr_geo.training.finetune import OBSERVATIONS, PLACES, HeldBack, thin
+from l1bsr_geo.training.hdr_dsp import Compare, blur_restored
+from l1bsr_geo.training.objective import Batch
+from l1bsr_geo.training.own_bursts import seen_from
+
+LEAST_FRAMES = 4
+"""Of a burst: one is held back, one is the target, two are fused."""
+
+_PERIOD = 5  # one frame in so many is held back
+_COVERED = 0.5  # share of a crop that a frame must show
+_SMALLEST = 24  # [px]
+_ATTEMPTS = 64  # to find a crop that enough frames show
+_BORDER = 4  # [px]
+_FAR = 5.0  # median differences: beyond, something moved, or shines
+
+
+@dataclass(frozen=True, eq=False)
+class BurstCrops:
+    """Crops of a registered burst, each against a frame drawn by chance; a `Source`.
+
+    Attributes:
+        scene: with flow; no frame is rejected.
+        chosen: the frames that are used.
+        area: of the reference, that crops are taken from.
+        size: [px] of the crops.
+        frames: least and most frames drawn.
+    """
+
+    scene: BurstScene
+    chosen: tuple[int, ...]
+    area: Window
+    size: int
+    frames: tuple[int, int]
+
+    def draw(self, rng: np.random.Generator, count: int) -> Batch:
+        """Samples: views (B, T, 1, H, W), NaN where a frame does not reach; see `Source`.
+
+        T is drawn once for all; where no place shows so many frames it is the most that one does.
+
+        Raises:
+            BadInputError: a file is damaged, or nowhere are enough frames of the same ground.
+        """
+        least, most = self.frames
+        for frames in range(int(rng.integers(least, most + 1)), least - 1, -1):
+            samples = [self._sample(rng, frames) for _ in range(count)]
+            found = [sample for sample in samples if sample is not None]
+            if len(found) == count:
+                return augment(_join(found), rng)
+        raise BadInputError(
+            f"nowhere do {least} frames show the same {self.size} x {self.size} pixels, so there "
+            "is nothing to learn from; give more frames or a larger area"
+        )
+
+    def _sample(self, rng: np.random.Generator, frames: int) -> Batch | None:
+        area, size = self.area, self.size
+        for _ in range(_ATTEMPTS):
+            left, top = (int(rng.integers(n - size + 1)) for n in (area.width, area.height))
+            window = Window(area.col_off + left, area.row_off + top, size, size)
+            order = _showing(self.scene, rng.permutation(self.chosen).tolist(), window)
+            if len(order) >= frames and (crop := read_crop(self.scene, order[:frames], window)):
+                return crop
+        return None
+
+
+@dataclass(frozen=True)
+class ForetellsFrame:
+    """What scores a network on frames that are held back, each the last view of a `Batch`.
+
+    Attributes:
+        sharpening: of the network's result, which is blurred by as much before it is compared; see
+            ``HDRDSPObjective``.
+        compare: ``"detail"`` where only the network's own part is sharpened, not its base.
+        saturated: [DN] pixels of the frame from here on are not compared.
+    """
+
+    sharpening: float = 0.0
+    compare: Compare = "whole"
+    saturated: float = FULL_SCALE
+
+    def loss(
+        self, network: nn.Module, batch: Batch, rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Mean square [(DN / 3400)^2] of what the frame differs by; far beyond the median linear.
+
+        Where exposures differ, what they may be wrong by is taken out as one factor.
+        """
+        told = batch.exposures
+        fused = replace(
+            batch,
+            views=batch.views[:, :-1],
+            flow=None if batch.flow is None else batch.flow[:, :-1],
+            exposures=None if told is None else told[:, :-1],
+        )
+        fine = self._restore(network, fused)
+        held, motion = batch.views[:, -1], cast("Tensor", batch.flow)[:, -1]
+        places = invert_flow(motion.flatten(0, 1)).view(motion.shape)
+        restorer = cast("BurstRestorer", network)
+        seen = sample_reference(fine, restorer.spec.scale, places, "spline")
+        known = torch.zeros_like(held, dtype=torch.bool)
+        inside = (..., slice(_BORDER, -_BORDER), slice(_BORDER, -_BORDER))
+        known[inside] = held[inside] < self.saturated  # NaN is not
+        seen, held = seen[known], held[known]
+        if told is not None:
+            held = held * (seen.sum() / held.sum())
+        apart = (seen - held).abs() / FULL_SCALE
+        far = _FAR * apart.median()
+        square = torch.where(apart < far, apart.square(), far * (2 * apart - far))
+        return square.mean(), {}
+
+    def _restore(self, network: nn.Module, batch: Batch) -> Tensor:
+        """As blurred as the frames are, [DN at exposure 1]."""
+        if not self.sharpening:
+            return restore(network, batch)
+        base, detail = cast("BurstNetwork", network).restore_parts(
+            batch.views / FULL_SCALE, batch.flow, exposures=batch.exposures
+        )
+        if self.compare == "whole":
+            base, detail = torch.zeros_like(base), base + detail
+        fine: Tensor = FULL_SCALE * (base + blur_restored(detail, self.sharpening))
+        return fine
+
+
+def read_crop(scene: BurstScene, order: Sequence[int], window: Window) -> Batch | None:
+    """One place of a burst as some of its frames show it.
+
+    Args:
+        scene: registered.
+        order: the frames; the first is the reference.
+        window: on the grid of the scene's reference, not of this one.
+
+    Returns:
+        One sample; None where the reference does not show the whole window.
+    """
+    if scene.flow is None:
+        return None
+    moved = window.shift(*map(int, scene.flow.offsets[order[0]]))
+    if moved.intersect(scene.grid.window) != moved:
+        return None
+    part = BurstScene(scene.burst.select(order), seen_from(scene.flow, order))
+    views = part.read(moved)
+    if views.flow is None or views.exposures is None or not views.valid[0].all():
+        return None
+    pixels = np.where(views.valid, views.pixels, np.float32(np.nan))
+    exposures = views.exposures / views.exposures[0]
+    return Batch(*(torch.from_numpy(v)[None] for v in (pixels, views.flow, exposures)))
+
+
+def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCrops, HeldBack]:
+    """What to train on, and what is held back: one frame in five, everywhere.
+
+    Args:
+        scene: registered, without frames that are rejected.
+        area: of the reference, that counts.
+        size: [px] of the crops; smaller where the area is small.
+
+    Returns:
+        A source of the frames that are not held back, and for `ForetellsFrame` what the reference
+        and the others show of a place, with one that is held back as the last view.
+
+    Raises:
+        BadInputError: too few frames, or too small an area.
+    """
+    count = len(scene.burst)
+    if count < LEAST_FRAMES:
+        raise BadInputError(
+            f"{count} frames can be used; {LEAST_FRAMES} are needed, since some are held back to "
+            "judge by; give a longer burst"
+        )
+    size = _crop_size(area, size)
+    between = np.linspace(0, count - 1, max(count // _PERIOD, 1) + 2)[1:-1]
+    held = between.round().astype(int).tolist()
+    kept = [t for t in range(count) if t not in held]
+    windows = thin(_tiles(area, size), OBSERVATIONS)
+    each = min(-(-OBSERVATIONS // len(windows)), len(held))
+    places = []
+    for k, window in enumerate(windows):
+        fused = _showing(scene, kept, window)
+        targets = _showing(scene, [held[(k + i) % len(held)] for i in range(each)], window)
+        crops = [read_crop(scene, [*fused, t], window) for t in targets if len(fused) > 1]
+        places.append([_join([crop]) for crop in crops if crop is not None])
+    most = len(kept)
+    frames = max(min(3, most), 2 * most // 3), most
+    return BurstCrops(scene, tuple(kept), area, size, frames), HeldBack.of(places)
+
+
+def _showing(scene: BurstScene, frames: Sequence[int], window: Window) -> list[int]:
+    """Those frames that show enough of a window of the scene's reference, in their order."""
+    if scene.flow is None:
+        return []
+    moved = {t: window.shift(*map(int, scene.flow.offsets[t])) for t in frames}
+    reached = {t: scene.grid.window.intersect(w) for t, w in moved.items()}
+    least = _COVERED * window.width * window.height
+    return [t for t, w in reached.items() if w.width * w.height >= least]
+
+
+def _tiles(area: Window, size: int) -> list[Window]:
+    """Squares side by side in the middle of an area."""
+    rows, columns = area.height // size, area.width // size
+    top = area.row_off + (area.height - rows * size) // 2
+    left = area.col_off + (area.width - columns * size) // 2
+    return [
+        Window(left + size * x, top + size * y, size, size)
+        for y in range(rows)
+        for x in range(columns)
+    ]
+
+
+def _crop_size(area: Window, size: int) -> int:
+    """The size wanted, or a smaller one, so that there are places enough."""
+    for smaller in range(size, _SMALLEST - 1, -4):
+        if len(_tiles(area, smaller)) >= PLACES:
+            return smaller
+    raise BadInputError(
+        f"an area of {area.height} x {area.width} pixels is too small to learn from; 96 x 96 or "
+        "so are needed"
+    )
+
+
+def _join(samples: Sequence[Batch]) -> Batch:
+    """One batch of samples; without exposures where all are alike."""
+    parts = zip(*((sample.views, sample.flow, sample.exposures) for sample in samples), strict=True)
+    views, flow, exposures = (torch.cat(cast("list[Tensor]", list(part))) for part in parts)
+    return Batch(views, flow, None if bool((exposures == 1).all()) else exposures)
