@@ -20,6 +20,9 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+_SAID: set[str] = set()  # an input may be looked at twice
+
+
 def show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -28,9 +31,12 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Ours as one line; others only with -vv."""
+    """Ours as one line, said once; others only with -vv."""
     if issubclass(category, L1bsrGeoWarning):
         text = plain(str(message))
+        if text in _SAID:
+            return
+        _SAID.add(text)
         console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True, highlight=False)
     else:
         logging.getLogger("py.warnings").debug("%s:%d: %s", filename, lineno, message)

@@ -40,6 +40,7 @@ SPEC = ModelSpec(
 
 _WINDOW = 25  # [px] of the local contrast
 _NOISE = 0.01  # contrast, relative to the local mean, below which there is nothing but noise
+_GIVEN = 4  # features of orientation: of the contrast, and of its finest part
 _VOTERS = 20  # [cells] radius of the neighbourhood that chooses a displacement
 _LIKE = 12  # [cells] and of the one that tells how much alike two bands are
 _WIDE, _NEAR = 24, 8  # [cells] and of those that refine it, by an affine motion and by a shift
@@ -66,7 +67,7 @@ class CompactCSR(nn.Module):
 
     Args:
         widths: channels of the encoder at full, half and quarter resolution.
-        features: channels that are compared, beside the two of orientation.
+        features: channels that are compared, beside those of orientation.
         reach: largest flow, per component [px], a multiple of 2.
     """
 
@@ -77,7 +78,7 @@ class CompactCSR(nn.Module):
         self.reach = reach
         self.encoder = _Encoder(widths, features)
         self.match = _Match(reach)
-        steps = [_AffineStep(features + 2), _AffineStep(features + 2), _ShiftStep(features + 2)]
+        steps = [_AffineStep(features), _AffineStep(features), _ShiftStep(features)]
         self.refine = nn.ModuleList(steps)
 
     def forward(self, pair: Tensor) -> Tensor:
@@ -144,6 +145,13 @@ def orient(contrast: Tensor) -> Tensor:
     return torch.cat([gx * gx - gy * gy, 2 * gx * gy], 1) / length
 
 
+def _blur(image: Tensor) -> Tensor:
+    """Binomial, 5 x 5: a standard deviation of 1 px."""
+    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=image.dtype, device=image.device) / 16
+    wide = functional.pad(image, (2, 2, 2, 2), mode="replicate")
+    return functional.conv2d(functional.conv2d(wide, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
 def _box(image: Tensor) -> Tensor:
     half = _WINDOW // 2
     rows = functional.avg_pool2d(image, (_WINDOW, 1), 1, (half, 0), count_include_pad=False)
@@ -156,16 +164,17 @@ class _Encoder(nn.Module):
     def __init__(self, widths: Sequence[int], features: int) -> None:
         super().__init__()
         fine, middle, coarse = widths
-        self.fine = _Level(3, fine)
-        self.middle = _Level(3 + fine, middle)
-        self.coarse = _Level(3 + middle, coarse)
+        self.fine = _Level(5, fine)
+        self.middle = _Level(5 + fine, middle)
+        self.coarse = _Level(5 + middle, coarse)
         self.join_middle = _convolution(middle + coarse, middle)
         self.join_fine = _convolution(fine + middle, fine)
         self.heads = nn.ModuleList(_convolution(n, features + 1) for n in (middle, fine))
 
     def forward(self, contrast: Tensor) -> list[Tensor]:
-        """Half and full, (B, features + 3, h, w) each, the weight last; contrast (B, 1, H, W)."""
-        seen = torch.cat([contrast, orient(contrast)], 1)
+        """Half and full, (B, features + 5, h, w) each, the weight last; contrast (B, 1, H, W)."""
+        sharp = contrast - _blur(contrast)
+        seen = torch.cat([contrast, orient(contrast), orient(sharp)], 1)
         seen_middle = functional.avg_pool2d(seen, 2)
         seen_coarse = functional.avg_pool2d(seen_middle, 2)
         fine = self.fine(seen)
@@ -239,7 +248,7 @@ class _Match(nn.Module):
     def __init__(self, reach: int) -> None:
         super().__init__()
         self.reach = reach
-        self.sharpness = nn.Parameter(torch.tensor([0.5, -1.0]))
+        self.sharpness = nn.Parameter(torch.tensor([0.5, -2.0]))
         at = torch.arange(-reach, reach + 1.0)
         grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).view(-1, 2)
         self.register_buffer("displacements", grid, persistent=False)
@@ -248,8 +257,8 @@ class _Match(nn.Module):
         self, target: Tensor, moving: Tensor, half_target: Tensor, half_moving: Tensor
     ) -> Tensor:
         """Logarithms of the likelihood of displacements, (B, K, h, w), at the nodes."""
-        edges = self._votes(target[:, :2], moving[:, :2], CELL, self.reach)
-        learnt = self._votes(half_target[:, 2:-1], half_moving[:, 2:-1], CELL // 2, self.reach // 2)
+        edges = self._votes(target[:, 2:_GIVEN], moving[:, 2:_GIVEN], CELL, self.reach)
+        learnt = self._votes(half_target[:, _GIVEN:-1], half_moving[:, _GIVEN:-1], CELL // 2, self.reach // 2)
         # between the displacements by two pixels
         (batch, _, height, width), steps = learnt.shape, self.reach + 1
         planes = learnt.movedim(1, -1).reshape(-1, 1, steps, steps)
@@ -336,13 +345,15 @@ class _GaussNewton(nn.Module):
     it weighs by rho over the variance of its differences, and its normal equations count by rho.
     """
 
+    kernel = "bilinear"
+
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.zeros(features))
+        self.gain = nn.Parameter(torch.tensor([0.0] * _GIVEN + [-1.0] * features))
 
     def equations(self, target: Tensor, moving: Tensor, nodes: Tensor) -> Tensor:
         """Of every node by itself, (B, 5, h, w): xx, xy, yy of the matrix, and the right side."""
-        moved, inside = _read(moving, upsample_flow(nodes, CELL))
+        moved, inside = _read(moving, upsample_flow(nodes, CELL), self.kernel)
         (tx, ty), (mx, my) = _gradients(target[:, :-1]), _gradients(moved[:, :-1])
         t, m, weight = target[:, :-1], moved[:, :-1], target[:, -1:] * moved[:, -1:] * inside
         products = [tx * tx, tx * ty, ty * ty, mx * mx, mx * my, my * my, tx * mx + ty * my]
@@ -367,6 +378,8 @@ class _GaussNewton(nn.Module):
 
 class _ShiftStep(_GaussNewton):
     """A shift of every node, of its near neighbourhood; little where that tells little."""
+
+    kernel = "bicubic"  # what bilinear weights blur is worth 0.01 px
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -422,14 +435,14 @@ def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _read(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """The image at p + flow(p), bilinear, and whether that is inside of it."""
+def _read(image: Tensor, flow: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
+    """The image at p + flow(p), and whether that is inside of it."""
     height, width = flow.shape[-2:]
     x = torch.arange(width, dtype=flow.dtype, device=flow.device) + 0.5 + flow[:, 0]
     y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None] + 0.5 + flow[:, 1]
     inside = (x > 0) & (x < width) & (y > 0) & (y < height)
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    read = functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    read = functional.grid_sample(image, grid, kernel, "border", align_corners=False)
     return read, inside[:, None].to(read)
 
 

@@ -1,11 +1,9 @@
 """The main job: whatever the input is, a sharper image of it in a COG."""
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
-from l1bsr_geo.errors import L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.georef.cog import check_destination
 from l1bsr_geo.models.published import recognise
@@ -87,16 +85,14 @@ def _choose_model(job: Job, burst: bool, scale: int | None, weights: str | Path 
     if job.bands is not None and tuple(job.bands) != bands:
         why = f"{', '.join(job.bands)} were asked for"
     else:
-        with warnings.catch_warnings():  # the reading that counts says them
-            warnings.simplefilter("ignore", L1bsrGeoWarning)
-            stack = read_input(
-                job.source,
-                sensor=job.sensor,
-                detector=job.detector,
-                bands=job.bands,
-                geometry=job.geometry,
-                gipp=job.gipp,
-            )
+        stack = read_input(
+            job.source,
+            sensor=job.sensor,
+            detector=job.detector,
+            bands=job.bands,
+            geometry=job.geometry,
+            gipp=job.gipp,
+        )
         if stack.bands != bands:
             why = f"{job.source} has {', '.join(stack.bands)}"
         elif any(isinstance(grid.model, AffineModel) for grid in stack.grids.values()):

@@ -117,9 +117,7 @@ def shift_grid(flow: Tensor, shift: Tensor) -> Tensor:
     return read - moved[:, None, None]
 
 
-def sample_reference(
-    fine: Tensor, scale: int, shift: Tensor, kernel: Kernel = "bicubic"
-) -> Tensor:
+def sample_reference(fine: Tensor, scale: int, shift: Tensor, kernel: Kernel = "bicubic") -> Tensor:
     """A fine image at the pixels of the reference, from which its grid was moved.
 
     Reference pixel p lies at p + shift of the moved grid: on the fine sample

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.simulation.bursts import SimulatedBurst, simulate_burst
+from l1bsr_geo.simulation.bursts import FULL_SCALE, SimulatedBurst, simulate_burst
 from l1bsr_geo.training.crops import augment
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.photographs import F32, read_fine_scenes
@@ -22,6 +22,8 @@ _MARGIN = 24  # [px] of the scene around the frames, for motion and the Fourier 
 @dataclass(frozen=True, eq=False)
 class SimulatedBursts:
     """A pool of bursts, simulated once; what is drawn are crops of some of their frames.
+
+    Saturated pixels are no data, but for the reference, which restorers want whole.
 
     Attributes:
         images: files or patterns of photographs; made-up cities where empty.
@@ -90,8 +92,13 @@ class SimulatedBursts:
             error = rng.normal(0, self.flow_error, (number, 2, 1, 1))
             error[0] = 0
             flow += error.astype(np.float32)
+        views = burst.counts[chosen][here].astype(np.float32)
+        clipped = views >= FULL_SCALE
+        clipped[0] = False
+        if not clipped[1:].any((1, 2)).all():  # one of them at least has data everywhere
+            views[clipped] = np.nan
         return (
-            burst.counts[chosen][here].astype(np.float32),
+            views,
             flow,
             burst.exposures[chosen],
             burst.truth[fine, across],
@@ -104,7 +111,7 @@ class SimulatedBursts:
         return [_Pooled.of(self._simulate(rng, scenes, k)) for k in range(self.count)]
 
     def _simulate(self, rng: np.random.Generator, scenes: Sequence[F32], k: int) -> SimulatedBurst:
-        scene = scenes[rng.integers(len(scenes))]
+        scene = scenes[int(rng.integers(len(scenes)))]
         side = self.scale * (self.side + 2 * _MARGIN)
         if min(scene.shape) < side:
             raise BadOptionError(

@@ -8,8 +8,8 @@
     schedule: {iterations: 20000, batch: 16, lr: 0.0003}
     start: dsa.safetensors
 
-Paths of samples start at the folder of data; a start lies beside the recipe. It may also be of parts,
-such as ``start: {fnet: fnet.safetensors}``.
+Paths of samples start at the folder of data; a start lies beside the recipe. It may also be of
+parts, such as ``start: {fnet: fnet.safetensors}``.
 """
 
 from collections.abc import Mapping

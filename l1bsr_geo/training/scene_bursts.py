@@ -22,6 +22,7 @@ from l1bsr_geo.models.base import BurstRestorer
 from l1bsr_geo.models.burst import FULL_SCALE
 from l1bsr_geo.models.burst_network import BurstNetwork
 from l1bsr_geo.ops.flow import invert_flow
+from l1bsr_geo.ops.sampling import double
 from l1bsr_geo.training.burst_loss import restore, sample_reference
 from l1bsr_geo.training.crops import augment
 from l1bsr_geo.training.finetune import OBSERVATIONS, PLACES, HeldBack, thin
@@ -82,10 +83,20 @@ class BurstCrops:
         for _ in range(_ATTEMPTS):
             left, top = (int(rng.integers(n - size + 1)) for n in (area.width, area.height))
             window = Window(area.col_off + left, area.row_off + top, size, size)
-            order = _showing(self.scene, rng.permutation(self.chosen).tolist(), window)
-            if len(order) >= frames and (crop := read_crop(self.scene, order[:frames], window)):
+            shuffled = rng.permutation(self.chosen).tolist()
+            order = _showing(self.scene, shuffled, window)
+            partly = [t for t in order if t not in _showing(self.scene, order, window, 1.0)]
+            order = [t for t in order if t not in partly[self._most_partly :]][:frames]
+            if len(order) < frames or not (crop := read_crop(self.scene, order, window)):
+                continue
+            if crop.views.isnan().flatten(2).any(2).sum() <= self._most_partly:
                 return crop
         return None
+
+    @property
+    def _most_partly(self) -> int:
+        """Frames with gaps in a sample: whatever is left out, one without must be fused."""
+        return self.frames[0] // 2
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,8 @@ class ForetellsFrame:
         fine = self._restore(network, fused)
         held, motion = batch.views[:, -1], cast("Tensor", batch.flow)[:, -1]
         places = invert_flow(motion.flatten(0, 1)).view(motion.shape)
-        restorer = cast("BurstRestorer", network)
-        seen = sample_reference(fine, restorer.spec.scale, places, "spline")
+        scale = 2 * cast("BurstRestorer", network).spec.scale
+        seen = sample_reference(double(fine), scale, places, "spline")
         known = torch.zeros_like(held, dtype=torch.bool)
         inside = (..., slice(_BORDER, -_BORDER), slice(_BORDER, -_BORDER))
         known[inside] = held[inside] < self.saturated  # NaN is not
@@ -209,13 +220,15 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
     return BurstCrops(scene, tuple(kept), area, size, frames), HeldBack.of(places)
 
 
-def _showing(scene: BurstScene, frames: Sequence[int], window: Window) -> list[int]:
-    """Those frames that show enough of a window of the scene's reference, in their order."""
+def _showing(
+    scene: BurstScene, frames: Sequence[int], window: Window, share: float = _COVERED
+) -> list[int]:
+    """Those frames that show so much of a window of the scene's reference, in their order."""
     if scene.flow is None:
         return []
     moved = {t: window.shift(*map(int, scene.flow.offsets[t])) for t in frames}
     reached = {t: scene.grid.window.intersect(w) for t, w in moved.items()}
-    least = _COVERED * window.width * window.height
+    least = share * window.width * window.height
     return [t for t, w in reached.items() if w.width * w.height >= least]
 
 

@@ -190,6 +190,8 @@ def main():
     options = parser.parse_args()
     given = {row: Path(path) for row, path in (v.split("=", 1) for v in options.weights)}
     files, start = find_files(options.runs, given), time.perf_counter()
+    for row, path in files.items():
+        load(row, path)  # what is wrong with weights is said before any work
     # images in processes of one thread each: small ones do not keep two threads busy
     pool = ProcessPoolExecutor(options.workers, get_context("spawn"), torch.set_num_threads, (1,))
     with pool:

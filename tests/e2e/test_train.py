@@ -142,3 +142,19 @@ def test_what_is_wrong_is_said_in_a_line(trained, train, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_acts_parameters_are_searched(cli, tmp_path):
+    recipe = tmp_path / "act.yaml"
+    recipe.write_text(
+        "objective: {noises: [4, 32], counts: [5], bursts: 2}\n"
+        "data: {kind: simulated-bursts, count: 2, size: 32, frames: [5, 5]}\nschedule: {}\n"
+    )
+    done = cli("train", "act", recipe, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run/act.json").read_text())
+    assert found["noise"] == 32  # as these bursts have it
+    assert len(found["trials"]) == 2
+    again = cli("train", "act", recipe, "--out", tmp_path / "run")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr

@@ -41,7 +41,7 @@ def test_a_source_gives_what_its_generator_says(bursts):
 @pytest.mark.parametrize("scale", [2, 3])
 @pytest.mark.parametrize("held_out", [1, 3])
 def test_the_truth_foretells_held_out_frames_to_their_noise(scale, held_out):
-    source = SimulatedBursts(count=4, size=32, frames=(8, 8), exposures=(0.5, 1.0),
+    source = SimulatedBursts(count=12, size=48, frames=(8, 8), exposures=(0.5, 1.0),
                              exposure_error=0, scale=scale)  # fmt: skip
     objective = DSAObjective(held_out=held_out, scale=scale)
     residuals, sigmas = [], []
