@@ -105,7 +105,8 @@ class BurstScene:
     def read(self, window: Window) -> Views:
         """The frames of a window, each moved by its whole-pixel offset, with the rest as flow.
 
-        A pixel that its frame does not reach is not valid; nothing of a rejected frame is.
+        A pixel that its frame does not reach is not valid, nor is a saturated one of a frame that
+        is not the reference; nothing of a rejected frame is.
         """
         shape = (len(self.burst), *window.shape)
         pixels, valid = np.zeros(shape, np.float32), np.zeros(shape, bool)
@@ -117,7 +118,10 @@ class BurstScene:
             if there.width and there.height:
                 inside = there.shift(-wanted.col_off, -wanted.row_off).slices
                 raw = self.burst.sources[t].read(there)
-                pixels[t][inside], valid[t][inside] = raw, is_data(raw, self.nodata)
+                known = is_data(raw, self.nodata)
+                if t and self.burst.saturated is not None:  # the reference stays whole
+                    known &= raw < self.burst.saturated
+                pixels[t][inside], valid[t][inside] = raw, known
         flow = None if self.flow is None else self.flow.residual(window)[:, None]
         exposures = np.asarray(self.burst.exposures, np.float32)
         return Views(pixels[:, None], valid[:, None], flow, exposures)

@@ -176,10 +176,9 @@ def _say_how(
     if "method" not in facts:
         return _UNKNOWN
     reads = _has_text({k: v for k, v in (recipe.get("data") or {}).items() if k != "kind"})
-    reads = reads or bool(recipe.get("start"))
     data = " --data DATA" if reads else ""
     command = f"l1bsr-geo train {facts['method']} {_FOLDER}/{_title(entry, spec)}.yaml{data}"
-    where = "\n\nDATA is the folder where the paths of the recipe start." if reads else ""
+    where = "\n\nDATA is the folder where the paths of its images start." if reads else ""
     return f"```sh\n{command}\n```{where}"
 
 

@@ -166,7 +166,7 @@ def _convert(path: Path, name: str, target: Path, source: str) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
         converted, sidecar = Path(folder) / target.name, Path(folder) / "sidecar.json"
         tensors = {k: v.contiguous() for k, v in state.items()}
-        safetensors.torch.save_file(tensors, converted, metadata=facts)
+        converted.write_bytes(safetensors.torch.save(tensors, facts))
         record = {**facts, "sha256": hash_file(converted)}
         sidecar.write_text(json.dumps(record, indent=2) + "\n")
         sidecar.replace(target.with_suffix(".json"))

@@ -150,7 +150,8 @@ def _store(entry: Entry, restorer: Restorer, told: Mapping[str, str], folder: Pa
 
 def _save(state: Mapping[str, Tensor], path: Path, told: Mapping[str, str]) -> None:
     tensors = {name: v.contiguous() for name, v in state.items()}
-    safetensors.torch.save_file(tensors, path, metadata=dict(told))
+    # save_file would hide it from others
+    path.write_bytes(safetensors.torch.save(tensors, dict(told)))
 
 
 def _restore(restorer: Restorer) -> Tensor:

@@ -95,8 +95,9 @@ class SimulatedBursts:
         views = burst.counts[chosen][here].astype(np.float32)
         clipped = views >= FULL_SCALE
         clipped[0] = False
-        if not clipped[1:].any((1, 2)).all():  # one of them at least has data everywhere
-            views[clipped] = np.nan
+        if number > 1:  # restorers want a first frame without gaps: the least clipped stays whole
+            clipped[1 + clipped[1:].sum((1, 2)).argmin()] = False
+        views[clipped] = np.nan
         return (
             views,
             flow,

@@ -10,7 +10,7 @@ observations nor what is difficult about a place counts, and what was chosen by 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +25,12 @@ from l1bsr_geo.training.precision import Device, pick_device
 from l1bsr_geo.training.schedule import Schedule
 from l1bsr_geo.training.trainer import Progress, Trainer
 
-Place: TypeAlias = Sequence[Batch]
-"""Observations of one place of a scene, on the CPU."""
-
 F64 = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-PLACES = 16
-"""That should be held back; where a scene is small its crops are made smaller for it."""
-
-OBSERVATIONS = 96
-"""That are held back, or so: more take longer and hardly say more."""
+FEW_PLACES, MOST_PLACES = 16, 48
+"""That are held back: where a scene is small they are made smaller so that there are as many as the
+first, where it is large more than the last take longer and hardly say more."""
 
 _ENOUGH = 4  # places to decide by, at least
 _CHANCE = float(stats.norm.sf(2))  # that two standard errors are exceeded by chance
@@ -43,34 +38,33 @@ _CHANCE = float(stats.norm.sf(2))  # that two standard errors are exceeded by ch
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Observations that are not trained on, of places that do not share pixels.
+    """Observations that are not trained on, of places that do not share pixels, on the CPU.
 
     Attributes:
         stop: tell when to stop.
         decide: tell whether what was learnt is kept.
     """
 
-    stop: Sequence[Place]
-    decide: Sequence[Place]
+    stop: Sequence[Batch]
+    decide: Sequence[Batch]
 
     @classmethod
-    def of(cls, places: Sequence[Place]) -> "HeldBack":
+    def of(cls, places: Sequence[Batch]) -> "HeldBack":
         """One place in three tells when to stop; they lie between the others.
 
         Args:
-            places: in order; those without observations do not count.
+            places: in order.
 
         Raises:
             BadInputError: there are too few to decide.
         """
-        found = [place for place in places if place]
-        decide = [place for k, place in enumerate(found) if k % 3 != 1]
+        decide = [place for k, place in enumerate(places) if k % 3 != 1]
         if len(decide) < _ENOUGH:
             raise BadInputError(
-                f"only {len(found)} places without gaps can be held back, too few to judge by what "
-                "is learnt; give a larger area, more lines or more frames of the same ground"
+                f"only {len(places)} places without gaps can be held back, too few to judge by "
+                "what is learnt; give a larger area, more lines or more frames of the same ground"
             )
-        return cls(found[1::3], decide)
+        return cls(places[1::3], decide)
 
 
 @dataclass(frozen=True)
@@ -204,8 +198,7 @@ def adapt(
     there = pick_device(device)
     start = {name: v.detach().cpu().clone() for name, v in network.state_dict().items()}
     before = measure(network.to(there), objective, held_back.decide, there)
-    batches = [batch for place in held_back.stop for batch in place]
-    trainer = Trainer(network, objective, source, batches, schedule, folder, device, facts)
+    trainer = Trainer(network, objective, source, held_back.stop, schedule, folder, device, facts)
     best = trainer.run(minutes=minutes, progress=progress)
     network.load_state_dict(safetensors.torch.load_file(best))
     network.eval().requires_grad_(False)
@@ -218,12 +211,9 @@ def adapt(
 
 
 def measure(
-    network: nn.Module, objective: Objective, places: Sequence[Place], device: torch.device
+    network: nn.Module, objective: Objective, places: Sequence[Batch], device: torch.device
 ) -> F64:
     """What a network loses at each place, by its score."""
     network.eval()
-    losses = [
-        [-float(objective.score(network, batch.to(device))["score"]) for batch in place]
-        for place in places
-    ]
-    return np.array([np.mean(place) for place in losses])
+    scores = [objective.score(network, place.to(device))["score"] for place in places]
+    return -np.array(scores)

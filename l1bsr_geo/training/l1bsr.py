@@ -128,8 +128,8 @@ class L1BSRObjective:
         restored = self._blur(_restore(restorer, views, flow) * (restorer.spec.gain / GAIN))
         compared = ~target.isnan()
         squares = (restored - target.nan_to_num()).square() * compared
-        mse = squares.sum((2, 3)) / compared.sum((2, 3))
-        return (-10 * mse.log10()).mean(0)
+        mse = squares.sum((2, 3)) / compared.sum((2, 3))  # NaN where a band is compared nowhere
+        return (-10 * mse.log10()).nanmean(0)
 
     def _of_truth(self, batch: Batch) -> Tensor:
         """The truth [DN] where it is compared, (B, C, 2 H, 2 W)."""

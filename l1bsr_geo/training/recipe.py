@@ -140,7 +140,9 @@ def read_recipe(path: Path, *, method: str | None = None, root: Path | None = No
         network=take("network", dict, {}),
         objective=take("objective", dict, {}),
         data=_read_samples(take("data", dict), known.sources, f"{path.name}: data"),
-        validation=samples and _read_validation(samples, known.sources, f"{path.name}: validation"),
+        validation=None
+        if samples is None
+        else _read_validation(samples, known.sources, f"{path.name}: validation"),
         schedule=Schedule(**schedule),
         start={"": start} if isinstance(start, Path) else start,
         text={k: v for k, v in told.items() if k != "schedule"} | {"method": name},

@@ -8,7 +8,7 @@ that is lie.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -25,7 +25,7 @@ from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.sampling import double
 from l1bsr_geo.training.burst_loss import restore, sample_reference
 from l1bsr_geo.training.crops import augment
-from l1bsr_geo.training.finetune import OBSERVATIONS, PLACES, HeldBack, thin
+from l1bsr_geo.training.finetune import FEW_PLACES, MOST_PLACES, HeldBack, thin
 from l1bsr_geo.training.hdr_dsp import Compare, blur_restored
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.own_bursts import seen_from
@@ -35,9 +35,9 @@ LEAST_FRAMES = 4
 
 _PERIOD = 5  # one frame in so many is held back
 _COVERED = 0.5  # share of a crop that a frame must show
-_SMALLEST = 24  # [px]
+_LARGEST, _SMALLEST = 48, 24  # [px] sides of a place
+_MARGIN = 16  # [px] around a place, which what lies beyond the edge of a crop spoils
 _ATTEMPTS = 64  # to find a crop that enough frames show
-_BORDER = 4  # [px]
 _FAR = 5.0  # median differences: beyond, something moved, or shines
 
 
@@ -100,16 +100,18 @@ class BurstCrops:
 
 
 @dataclass(frozen=True)
-class ForetellsFrame:
-    """What scores a network on frames that are held back, each the last view of a `Batch`.
+class ForetellsFrames:
+    """What scores a network on frames that are held back.
 
     Attributes:
+        held: how many they are: the last views of a `Batch`, NaN where they are not compared.
         sharpening: of the network's result, which is blurred by as much before it is compared; see
             ``HDRDSPObjective``.
         compare: ``"detail"`` where only the network's own part is sharpened, not its base.
-        saturated: [DN] pixels of the frame from here on are not compared.
+        saturated: [DN] pixels from here on are not compared.
     """
 
+    held: int
     sharpening: float = 0.0
     compare: Compare = "whole"
     saturated: float = FULL_SCALE
@@ -117,32 +119,29 @@ class ForetellsFrame:
     def loss(
         self, network: nn.Module, batch: Batch, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Mean square [(DN / 3400)^2] of what the frame differs by; far beyond the median linear.
+        """Mean square [(DN / 3400)^2] of what frames differ by; far beyond the median linear.
 
-        Where exposures differ, what they may be wrong by is taken out as one factor.
+        Where exposures differ, what they may be wrong by is taken out as a factor of each frame.
         """
-        told = batch.exposures
-        fused = replace(
-            batch,
-            views=batch.views[:, :-1],
-            flow=None if batch.flow is None else batch.flow[:, :-1],
-            exposures=None if told is None else told[:, :-1],
+        told, flow = batch.exposures, cast("Tensor", batch.flow)
+        fused = slice(None, -self.held)
+        seen_by = Batch(
+            batch.views[:, fused], flow[:, fused], None if told is None else told[:, fused]
         )
-        fine = self._restore(network, fused)
-        held, motion = batch.views[:, -1], cast("Tensor", batch.flow)[:, -1]
-        places = invert_flow(motion.flatten(0, 1)).view(motion.shape)
+        fine = double(self._restore(network, seen_by))
         scale = 2 * cast("BurstRestorer", network).spec.scale
-        seen = sample_reference(double(fine), scale, places, "spline")
-        known = torch.zeros_like(held, dtype=torch.bool)
-        inside = (..., slice(_BORDER, -_BORDER), slice(_BORDER, -_BORDER))
-        known[inside] = held[inside] < self.saturated  # NaN is not
-        seen, held = seen[known], held[known]
-        if told is not None:
-            held = held * (seen.sum() / held.sum())
-        apart = (seen - held).abs() / FULL_SCALE
-        far = _FAR * apart.median()
-        square = torch.where(apart < far, apart.square(), far * (2 * apart - far))
-        return square.mean(), {}
+        apart = []
+        for k in range(-self.held, 0):
+            places = invert_flow(flow[:, k].flatten(0, 1)).view(flow[:, k].shape)
+            seen = sample_reference(fine, scale, places, "spline")
+            known = batch.views[:, k] < self.saturated  # NaN is not
+            seen, frame = seen[known], batch.views[:, k][known]
+            if told is not None:
+                frame = frame * (seen.sum() / frame.sum())
+            apart.append((seen - frame).abs() / FULL_SCALE)
+        errors = torch.cat(apart)
+        far = _FAR * errors.median()
+        return torch.where(errors < far, errors.square(), far * (2 * errors - far)).mean(), {}
 
     def _restore(self, network: nn.Module, batch: Batch) -> Tensor:
         """As blurred as the frames are, [DN at exposure 1]."""
@@ -188,11 +187,11 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
     Args:
         scene: registered, without frames that are rejected.
         area: of the reference, that counts.
-        size: [px] of the crops; smaller where the area is small.
+        size: [px] of the crops; smaller where the area is.
 
     Returns:
-        A source of the frames that are not held back, and for `ForetellsFrame` what the reference
-        and the others show of a place, with one that is held back as the last view.
+        A source of the frames that are not held back; and of places all over the area what the
+        reference and the others show, with a margin, and those that are held back, without.
 
     Raises:
         BadInputError: too few frames, or too small an area.
@@ -203,21 +202,32 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
             f"{count} frames can be used; {LEAST_FRAMES} are needed, since some are held back to "
             "judge by; give a longer burst"
         )
-    size = _crop_size(area, size)
     between = np.linspace(0, count - 1, max(count // _PERIOD, 1) + 2)[1:-1]
     held = between.round().astype(int).tolist()
     kept = [t for t in range(count) if t not in held]
-    windows = thin(_tiles(area, size), OBSERVATIONS)
-    each = min(-(-OBSERVATIONS // len(windows)), len(held))
-    places = []
-    for k, window in enumerate(windows):
-        fused = _showing(scene, kept, window)
-        targets = _showing(scene, [held[(k + i) % len(held)] for i in range(each)], window)
-        crops = [read_crop(scene, [*fused, t], window) for t in targets if len(fused) > 1]
-        places.append([_join([crop]) for crop in crops if crop is not None])
+    windows = _tiles(area, _tile_size(area))
+    places = [_read_place(scene, kept, held, window) for window in thin(windows, MOST_PLACES)]
     most = len(kept)
     frames = max(min(3, most), 2 * most // 3), most
-    return BurstCrops(scene, tuple(kept), area, size, frames), HeldBack.of(places)
+    crops = BurstCrops(scene, tuple(kept), area, min(size, *area.shape), frames)
+    return crops, HeldBack.of([place for place in places if place is not None])
+
+
+def _read_place(
+    scene: BurstScene, kept: Sequence[int], held: Sequence[int], window: Window
+) -> Batch | None:
+    """A window as the frames show it, those held back without the margin; None for nothing."""
+    around = window.grow(_MARGIN).intersect(scene.grid.window)
+    fused = _showing(scene, kept, around)
+    crop = read_crop(scene, [*fused, *held], around) if len(fused) > 1 else None
+    if crop is None:
+        return None
+    inside = window.shift(-around.col_off, -around.row_off).slices
+    targets = crop.views[:, -len(held) :].clone()
+    crop.views[:, -len(held) :] = torch.nan
+    crop.views[:, -len(held) :, :, *inside] = targets[..., *inside]
+    seen = crop.views[:, -len(held) :].isfinite().any()
+    return _join([crop]) if bool(seen) else None
 
 
 def _showing(
@@ -244,11 +254,11 @@ def _tiles(area: Window, size: int) -> list[Window]:
     ]
 
 
-def _crop_size(area: Window, size: int) -> int:
-    """The size wanted, or a smaller one, so that there are places enough."""
-    for smaller in range(size, _SMALLEST - 1, -4):
-        if len(_tiles(area, smaller)) >= PLACES:
-            return smaller
+def _tile_size(area: Window) -> int:
+    """Such that there are places enough."""
+    for size in range(_LARGEST, _SMALLEST - 1, -4):
+        if len(_tiles(area, size)) >= FEW_PLACES:
+            return size
     raise BadInputError(
         f"an area of {area.height} x {area.width} pixels is too small to learn from; 96 x 96 or "
         "so are needed"

@@ -13,7 +13,7 @@ import torch
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.training.crops import augment
-from l1bsr_geo.training.finetune import OBSERVATIONS, PLACES, HeldBack, thin
+from l1bsr_geo.training.finetune import FEW_PLACES, MOST_PLACES, HeldBack, thin
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.own_overlaps import Overlap, Stacks
 
@@ -66,7 +66,7 @@ def part_overlaps(
         parts.append((overlap, flow, corners[trained]))
         there = corners[(phase == 2 * size) & (corners[:, 1] % size == 0)].tolist()
         held += [(overlap, flow, top, left, size) for top, left in there]
-    places = [[_read_overlap(*place)] for place in thin(held, OBSERVATIONS)]
+    places = [_read_overlap(*place) for place in thin(held, MOST_PLACES)]
     if not any(len(corners) for _, _, corners in parts):
         places = []
     return OverlapCrops(parts, size), HeldBack.of(places)
@@ -89,6 +89,6 @@ def _block_size(shapes: Sequence[tuple[int, int]], size: int) -> int:
     """The size wanted, or a smaller one, so that there are places enough in blocks held back."""
     for smaller in range(size, _SMALLEST, -4):
         blocks = ((n // smaller + 1) // _PERIOD * (m // smaller) for n, m in shapes)
-        if sum(blocks) >= PLACES:
+        if sum(blocks) >= FEW_PLACES:
             return smaller
     return _SMALLEST

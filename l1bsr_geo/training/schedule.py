@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from torch import nn
@@ -102,6 +102,3 @@ class Schedule:
         if not found:
             raise BadOptionError("schedule.rates: all is frozen; leave something to train")
         return found
-
-
-SCHEDULE_KEYS = tuple(item.name for item in fields(Schedule))

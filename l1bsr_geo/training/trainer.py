@@ -97,8 +97,6 @@ class Trainer:
         self._recipe = {**(recipe or {}), "schedule": fixed}
         groups = schedule.groups(network)
         network.to(self.device).requires_grad_(False)
-        if isinstance(objective, nn.Module):
-            objective.to(self.device)
         for parameter in network.parameters():  # as convolutions like it best
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -182,6 +180,8 @@ class Trainer:
     def _end(self) -> Path:
         self._learner.save(self._folder, self._recipe)
         self._write("last.safetensors", {})
+        if not self._validation:
+            self._write("best.safetensors", {})
         if self.ended == "interrupted":
             _log.warning(
                 "interrupted after iteration %d; %s is saved, resume goes on from there",

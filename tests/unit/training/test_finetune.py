@@ -24,7 +24,7 @@ from l1bsr_geo.training.dsa import DSAObjective
 from l1bsr_geo.training.finetune import ForetellsHeldBack, Gain, HeldBack, adapt
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.own_overlaps import HeldPixels
-from l1bsr_geo.training.scene_bursts import ForetellsFrame, part_burst, read_crop
+from l1bsr_geo.training.scene_bursts import ForetellsFrames, part_burst, read_crop
 from l1bsr_geo.training.scene_overlaps import part_overlaps
 from l1bsr_geo.training.schedule import Schedule
 
@@ -95,7 +95,7 @@ class Noisy:
         return Batch(torch.from_numpy(views), truth=torch.from_numpy(target)[:, 0])
 
     def hold_back(self, stop, decide, seed=99):
-        places = [[self.draw(rng((seed, k)), 1)] for k in range(stop + decide)]
+        places = [self.draw(rng((seed, k)), 1) for k in range(stop + decide)]
         return HeldBack(places[:stop], places[stop:])
 
 
@@ -269,7 +269,7 @@ def tune(trained, burst, folder):
     network.filter.weight.data = trained.clone()
     before = psnr(network, burst)
     source, held_back = part_burst(registered(burst), Window(0, 0, SIDE, SIDE))
-    objective = ForetellsHeldBack(DSAObjective(), ForetellsFrame())
+    objective = ForetellsHeldBack(DSAObjective(), ForetellsFrames(2))
     numbers = schedule(iterations=60, batch=4, lr=1e-3, final_lr=1e-3)
     done = adapt(network, objective, source, held_back, numbers, folder, device="cpu")
     return done, psnr(network, burst) - before
@@ -296,13 +296,13 @@ def test_frames_held_back_never_reach_the_training():
     drawn = [source.draw(rng(seed), 3).views for seed in range(12)]
     trained = {int(v) for views in drawn for v in views.unique()}
     places = [*held_back.stop, *held_back.decide]
-    views = [batch.views[0] for place in places for batch in place]
-    targets = {int(v) for view in views for v in view[-1].unique()}
+    targets = set(range(100, 111)) - trained
     assert len(targets) == 2
-    assert trained == set(range(100, 111)) - targets
-    for view in views:  # the reference first, then all that are not held back
-        assert [int(v) for v in view[:-1, 0, 0, 0]] == sorted(trained)
-        assert view[0].unique() == 100
+    for place in places:  # the reference first, then all that are not held back
+        views = place.views[0].flatten(1).nan_to_num(0).amax(1)
+        assert views.int().tolist() == [*sorted(trained), *sorted(targets)]
+        assert not place.views[0, :-2].isnan().any()
+        assert place.views[0, -2:].isfinite().sum() == 2 * 24 * 24  # without the margin
 
 
 def test_places_of_one_purpose_share_no_pixel_with_the_other():
@@ -312,11 +312,11 @@ def test_places_of_one_purpose_share_no_pixel_with_the_other():
     frames = [(200 * (y + 40 - dy) + x + 40 - dx).astype(np.uint16) for dx, dy in offsets]
     flow = BurstFlow(offsets, np.zeros((8, 2, 3)), (88.0, 100.0))
     _, held_back = part_burst(scene_of(frames, flow), Window(16, 8, 140, 180))
-    stop, decide = (
-        torch.cat([batch.views.flatten() for place in places for batch in place])
+    pixels = [
+        torch.cat([place.views[:, -1].flatten() for place in places])
         for places in (held_back.stop, held_back.decide)
-    )
-    stop, decide = ({int(v) for v in views[~views.isnan()].unique()} for views in (stop, decide))
+    ]
+    stop, decide = ({int(v) for v in views[~views.isnan()].unique()} for views in pixels)
     assert not stop & decide
     ground = {200 * (r + 40) + c + 40 for r in range(8, 188) for c in range(16, 156)}
     assert stop | decide <= ground
@@ -343,7 +343,7 @@ def test_the_truth_foretells_a_frame_up_to_its_noise():
             return truth
 
     def loss_of(held_back):
-        loss, _ = ForetellsFrame().loss(Knows(), held_back, rng(0))
+        loss, _ = ForetellsFrames(1).loss(Knows(), held_back, rng(0))
         return float(loss)
 
     signal = burst.truth[::2, ::2]
@@ -422,7 +422,7 @@ def test_lines_held_back_never_reach_the_training(rows, size):
         return set(((views - 1) // 150).unique().int().tolist())
 
     places = [*held_back.stop, *held_back.decide]
-    held = lines([batch for place in places for batch in place])
+    held = lines(places)
     trained = lines([source.draw(rng(seed), 8) for seed in range(rows // 32)])
     assert len(held) == pytest.approx(rows / 4, abs=size)
     assert not trained & held
