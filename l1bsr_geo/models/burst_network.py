@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.burst import MOTION, BurstViews, blur, enlarge_centred
 from l1bsr_geo.models.flownet import FlowNet
@@ -44,7 +43,7 @@ class Sizes:
         contrast: the network sees radiance times this, and what it gives is divided by it: texture
             is a few hundredths of the full range, too small for a quick start of the training.
             With any but 1 an untrained network gives its base alone.
-        estimates_flow: whether there is a motion estimator; else the flow must be given.
+        estimates_flow: whether there is a motion estimator; without it no flow is no motion.
         padding: of the convolutions; with zeros they train 1.6 times as fast on a CPU.
     """
 
@@ -131,7 +130,7 @@ class BurstNetwork(nn.Module):
 
         Args:
             views: (B, T, C, H, W) [DN / gain], as exposed.
-            flow: (B, T, C, 2, H, W) [px]; estimated by ``fnet`` where None.
+            flow: (B, T, C, 2, H, W) [px]; where None it is estimated by ``fnet``, or none without.
             exposures: (B, T).
 
         Returns:
@@ -255,13 +254,9 @@ class BurstNetwork(nn.Module):
         """Where a frame's samples belong, and the flow that reads the frame; (N, 2, H, W) each."""
         if flow is not None:
             return invert_flow(flow), flow
-        if frame is reference:
+        if frame is reference or self.fnet is None:
             still = torch.zeros_like(frame.radiance).expand(-1, 2, -1, -1)
             return still, still
-        if self.fnet is None:
-            raise BadInputError(
-                f"{self.spec.name}: this network has no motion estimator, so it needs the flow"
-            )
         forward = self.fnet.estimate(frame.radiance, reference.radiance)
         return forward, invert_flow(forward)
 

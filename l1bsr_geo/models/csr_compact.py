@@ -149,7 +149,9 @@ def _blur(image: Tensor) -> Tensor:
     """Binomial, 5 x 5: a standard deviation of 1 px."""
     taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=image.dtype, device=image.device) / 16
     wide = functional.pad(image, (2, 2, 2, 2), mode="replicate")
-    return functional.conv2d(functional.conv2d(wide, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+    return functional.conv2d(
+        functional.conv2d(wide, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)
+    )
 
 
 def _box(image: Tensor) -> Tensor:
@@ -258,7 +260,9 @@ class _Match(nn.Module):
     ) -> Tensor:
         """Logarithms of the likelihood of displacements, (B, K, h, w), at the nodes."""
         edges = self._votes(target[:, 2:_GIVEN], moving[:, 2:_GIVEN], CELL, self.reach)
-        learnt = self._votes(half_target[:, _GIVEN:-1], half_moving[:, _GIVEN:-1], CELL // 2, self.reach // 2)
+        learnt = self._votes(
+            half_target[:, _GIVEN:-1], half_moving[:, _GIVEN:-1], CELL // 2, self.reach // 2
+        )
         # between the displacements by two pixels
         (batch, _, height, width), steps = learnt.shape, self.reach + 1
         planes = learnt.movedim(1, -1).reshape(-1, 1, steps, steps)
@@ -345,19 +349,29 @@ class _GaussNewton(nn.Module):
     it weighs by rho over the variance of its differences, and its normal equations count by rho.
     """
 
-    kernel = "bilinear"
-
     def __init__(self, features: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.tensor([0.0] * _GIVEN + [-1.0] * features))
 
     def equations(self, target: Tensor, moving: Tensor, nodes: Tensor) -> Tensor:
         """Of every node by itself, (B, 5, h, w): xx, xy, yy of the matrix, and the right side."""
-        moved, inside = _read(moving, upsample_flow(nodes, CELL), self.kernel)
+        moved, inside = _read(moving, upsample_flow(nodes, CELL))
         (tx, ty), (mx, my) = _gradients(target[:, :-1]), _gradients(moved[:, :-1])
         t, m, weight = target[:, :-1], moved[:, :-1], target[:, -1:] * moved[:, -1:] * inside
         products = [tx * tx, tx * ty, ty * ty, mx * mx, mx * my, my * my, tx * mx + ty * my]
-        products += [t * t, t * m, m * m, tx * t, ty * t, tx * m, ty * m, mx * t, my * t, mx * m, my * m]
+        products += [
+            t * t,
+            t * m,
+            m * m,
+            tx * t,
+            ty * t,
+            tx * m,
+            ty * m,
+            mx * t,
+            my * t,
+            mx * m,
+            my * m,
+        ]
         sums = [functional.avg_pool2d(p * weight, CELL) for p in products]
         txx, txy, tyy, mxx, mxy, myy, shared, tt, tm, mm = sums[:10]
         txt, tyt, txm, tym, mxt, myt, mxm, mym = sums[10:]
@@ -378,8 +392,6 @@ class _GaussNewton(nn.Module):
 
 class _ShiftStep(_GaussNewton):
     """A shift of every node, of its near neighbourhood; little where that tells little."""
-
-    kernel = "bicubic"  # what bilinear weights blur is worth 0.01 px
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -435,14 +447,14 @@ def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _read(image: Tensor, flow: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
-    """The image at p + flow(p), and whether that is inside of it."""
+def _read(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """The image at p + flow(p), bicubic, and whether that is inside of it."""
     height, width = flow.shape[-2:]
     x = torch.arange(width, dtype=flow.dtype, device=flow.device) + 0.5 + flow[:, 0]
     y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None] + 0.5 + flow[:, 1]
     inside = (x > 0) & (x < width) & (y > 0) & (y < height)
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    read = functional.grid_sample(image, grid, kernel, "border", align_corners=False)
+    read = functional.grid_sample(image, grid, "bicubic", "border", align_corners=False)
     return read, inside[:, None].to(read)
 
 

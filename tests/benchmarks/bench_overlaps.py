@@ -11,7 +11,11 @@ of the cross-spectrum), and to the green by gradient phase correlation of 88 px 
 the truth itself has there is the measure's own noise. +-: standard error over places, paired.
 
 Table 2: four short supervised trainings alike, each on its own kind of data (recipes/l1bsr-full,
--no-alias, -no-shift, -neither.yaml), over the spline on that data: METHODS h.
+-no-alias, -no-shift, -neither.yaml), over the spline on that data. They are made by
+
+    l1bsr-geo train l1bsr tests/benchmarks/recipes/l1bsr-full.yaml --data ../shared/data/aerial
+
+and so on, which leaves runs/l1bsr-full.
 
 Table 3: the real crops (``real_crops.py``).
 
@@ -127,9 +131,9 @@ def compare(image, truth):
 
 def measure(task):
     """One overlap: figures {motion: {row: figures}}, errors of motion, gains of the ablation."""
-    index, size, files = task
+    index, files = task
     trained = [k for k in overlap_set.KINDS if f"l1bsr-{k}" in files]
-    kinds = overlap_set.read_overlaps(index, {"full": 0} | dict.fromkeys(trained), size)
+    kinds = overlap_set.read_overlaps(index, {"full": 0} | dict.fromkeys(trained))
     full = kinds["full"]
     batches = {"true": full, "register_bands": overlap_set.with_registration(full)}
     if "csr" in files:
@@ -184,7 +188,6 @@ def main():
     parser.add_argument("--weights", action="append", default=[], metavar="ROW=FILE")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--overlaps", type=int, default=overlap_set.COUNT)
-    parser.add_argument("--size", type=int, default=overlap_set.SIZE, help="of a view [px]")
     parser.add_argument("--crops", type=int, default=5, help="real ones")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -199,14 +202,14 @@ def main():
             measure_real,
             [(p, files.get("l1bsr")) for p in real_crops.find_crops()[: options.crops]],
         )
-        tasks = [(index, options.size, files) for index in range(options.overlaps)]
+        tasks = [(index, files) for index in range(options.overlaps)]
         measured, crops = list(pool.map(measure, tasks)), list(crops)
     found, errors, gains = (gather(list(part)) for part in zip(*measured, strict=True))
     places = np.array(
         [overlap_set.PLACES[i % len(overlap_set.PLACES)].name for i in range(options.overlaps)]
     )
     results = {
-        "set": {"photographs": has_photographs(), "size": options.size, "seeds": len(tasks)},
+        "set": {"photographs": has_photographs(), "size": overlap_set.SIZE, "seeds": len(tasks)},
         "places": places.tolist(),
         "machine": {"cpus": os.cpu_count(), "torch": torch.__version__, "precision": "fp32"},
         "weights": {r: [p.name, p.parent.name, hash_file(p)] for r, p in files.items()},

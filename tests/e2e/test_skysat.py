@@ -114,7 +114,7 @@ def test_pleiades_scene_through_the_command(shared, cli, tmp_path):
         assert dataset.crs.is_projected
         assert dataset.res[0] == pytest.approx(0.46, abs=0.02)
         assert int(dataset.tags()["frames"]) >= 12
-        assert dataset.tags()["model"] == "act"
+        assert dataset.tags()["model"] == "dsa"
 
 
 def test_sensor_geometry_keeps_rpcs(collect, tmp_path):

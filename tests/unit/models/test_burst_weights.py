@@ -68,7 +68,7 @@ def test_the_shapes_are_the_published_ones(golden_weights):
 
 
 @pytest.mark.parametrize("name", ["hdr-dsp", "hdr-dsp-single", "dsa"])
-def test_import_finds_the_network_in_its_parts(save, name):
+def test_import_finds_the_network_in_its_parts(shipped, save, name):
     path, state = save(name)
     assert import_weights(path) == find_cached(name)
     kept = safetensors.torch.load_file(find_cached(name))
