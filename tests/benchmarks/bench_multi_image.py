@@ -150,6 +150,9 @@ def measure(task):
         if not several:
             batches["estimated"], motion = burst_set.with_estimated_motion(burst)
         for column, batch in batches.items():
+            if batch is None:
+                found[column] = {row: [float("nan")] * len(counts) for row in rows}
+                continue
             found[column] = {}
             frames = [choose_frames(batch, np.arange(n)[None]) for n in counts]
             for row in rows:

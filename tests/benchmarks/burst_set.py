@@ -20,6 +20,7 @@ import numpy as np
 import rasterio
 import torch
 
+from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.registration.frames import align_frames
@@ -139,13 +140,17 @@ def read_sample(places, index, *, scale=2, side=SIDE, several=False, error=0.0):
 def with_estimated_motion(sample):
     """The same with motion as ``align_frames`` finds it, and each frame's error [px].
 
-    A frame that is rejected has no data, and an error of NaN.
+    A frame that is rejected has no data, and an error of NaN. Where all are, there is no batch: the
+    command refuses such a burst.
     """
     height, width = sample.counts.shape[1:]
     exposures = tuple(sample.batch.exposures[0].tolist())
     grids = (GeoGrid((height, width)),) * len(sample.counts)
     burst = Burst(tuple(map(_Pixels, sample.counts)), grids, exposures, saturated=FULL_SCALE)
-    found = align_frames(burst).read(Window(0, 0, width, height))
+    try:
+        found = align_frames(burst).read(Window(0, 0, width, height))
+    except BadInputError:
+        return None, np.full(len(sample.counts), np.nan)
     error = np.hypot(*(found - sample.batch.flow[0, :, 0].numpy()).swapaxes(0, 1))
     views, rejected = sample.batch.views.clone(), np.isnan(found).any((1, 2, 3))
     views[0, rejected] = torch.nan

@@ -34,6 +34,7 @@ def check(figures):
 
 def _compare(first, second, goal):
     difference = np.subtract(first, second)
+    difference = difference[np.isfinite(difference)]  # bursts that cannot be registered
     mean, count = float(difference.mean()), len(difference)
     error = float(difference.std(ddof=1)) / count**0.5 if count > 1 else float("nan")
     return [round(mean, 3), round(error, 3), mean >= goal]
@@ -62,7 +63,8 @@ def print_tables(results):
             print(
                 f"\nEstimated motion is off by {np.nanmean(motion):.4f} px on average, "
                 f"{np.nanpercentile(motion, 95):.4f} px at 95 %; "
-                f"{np.isnan(motion).sum()} of {motion.size} frames were rejected."
+                f"{np.isnan(motion).sum()} of {motion.size} frames were rejected, among them "
+                f"all of {np.isnan(motion).all(1).sum()} bursts, which that column leaves out."
             )
     for column, goals in results["checks"].items():
         print(f"\nx2, {column} motion:")
@@ -76,7 +78,7 @@ def print_tables(results):
 
 
 def _cells(by_count, chosen=slice(None)):
-    return [f"{np.mean(np.asarray(values)[chosen]):.2f}" for values in by_count.values()]
+    return [f"{np.nanmean(np.asarray(values)[chosen]):.2f}" for values in by_count.values()]
 
 
 def _table(parts, counts, rows):
