@@ -8,7 +8,7 @@ votes of a wide neighbourhood, since motion between bands is smooth; Gauss-Newto
 (Lucas-Kanade) at full resolution refine it.
 
 The flow has one node every 4 px. Nothing is pooled over the image, so there are no statistics of
-the scene, and tiles that start at multiples of 4 see what the whole image sees.
+the scene, and tiles that start at multiples of 8 see what the whole image sees.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,14 @@ from l1bsr_geo.ops.warp import warp
 CELL = 4
 """Distance of the nodes of the flow [px]."""
 
+_LATTICE = 2 * CELL  # [px] on which half resolution has whole cells
+
 SPEC = ModelSpec(
     name="csr",
     bands=("B02", "B03", "B04", "B08"),
     scale=1,
     halo=416,
-    multiple=CELL,
+    multiple=_LATTICE,
     source="compact form of CSR: Nguyen et al., L1BSR, CVPRW EarthVision 2023 (arXiv 2304.06871); "
     "Gauss-Newton steps after Lucas and Kanade, IJCAI 1981",
 )
@@ -100,7 +102,9 @@ class CompactCSR(nn.Module):
 
     def _trace(self, pair: Tensor) -> Trace:
         height, width = pair.shape[-2:]
-        padded = functional.pad(pair, (0, -width % CELL, 0, -height % CELL), mode="replicate")
+        padded = functional.pad(
+            pair, (0, -width % _LATTICE, 0, -height % _LATTICE), mode="replicate"
+        )
         contrast = normalise_locally(padded)
         encoded = self.encoder(contrast.flatten(0, 1)[:, None])
         (half_target, target), (half_moving, moving) = (

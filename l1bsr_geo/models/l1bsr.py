@@ -29,6 +29,7 @@ _SCALE = 2
 _CORNER = 0.25  # [px] from a sample-aligned fine grid, which splats use, to a corner-aligned one
 _DETAIL = 10.0  # brings the differences from the local mean, in DN / 400, near one
 _SIGMA, _REACH = 2.0, 6  # [px] of the local mean
+_ORDER = 8  # of the filter against checkerboards, which is twice as long and one more [fine px]
 
 
 def make_spec(blocks: int = 6, motion: float = 12.0) -> ModelSpec:
@@ -39,7 +40,7 @@ def make_spec(blocks: int = 6, motion: float = 12.0) -> ModelSpec:
         frames=(1, 2),
         scale=_SCALE,
         aligned="corner",
-        halo=_REACH + Geometric(_SCALE, motion).spec.halo + 2 * blocks + 2,
+        halo=_REACH + Geometric(_SCALE, motion).spec.halo + 2 * blocks + 2 + _ORDER // _SCALE,
         gain=400.0,
         flow=True,
         source="after Nguyen et al., L1BSR, CVPRW EarthVision 2023 (arXiv 2304.06871), with the "
@@ -103,7 +104,7 @@ class L1BSR(nn.Module):
         cells = functional.pixel_unshuffle(seen.flatten(1, 2), _SCALE)
         deep = self.head(cells.contiguous(memory_format=torch.channels_last))
         learned: Tensor = functional.pixel_shuffle(self.tail(self.trunk(deep)), _SCALE)
-        restored: Tensor = base + learned.float() / _DETAIL
+        restored: Tensor = base + _without_checkerboard(learned.float()) / _DETAIL
         return restored
 
     @in_full_precision
@@ -189,6 +190,29 @@ def _subtract_mean(pixels: Tensor, known: Tensor) -> Tensor:
     # where nothing near is known, both are zero
     difference: Tensor = (pixels - added / weight.clamp_min(math.ulp(1.0))) * have
     return difference
+
+
+@in_full_precision
+def _without_checkerboard(image: Tensor) -> Tensor:
+    """Without what alternates from pixel to pixel, which a pixel shuffle leaves behind.
+
+    Rows and columns are filtered by 1 - sin(pi f)^16, f in cycles per pixel: half at f = 0.41.
+    """
+    alternating = image.new_ones(1)
+    for _ in range(_ORDER):
+        alternating = functional.conv1d(
+            functional.pad(alternating, (2, 2))[None, None],
+            image.new_tensor([[[-0.25, 0.5, -0.25]]]),
+        )[0, 0]
+    taps = -alternating
+    taps[_ORDER] += 1
+    planes = image.flatten(0, 1)[:, None]
+    for shape, around in (
+        ((1, 1, 1, -1), (_ORDER, _ORDER, 0, 0)),
+        ((1, 1, -1, 1), (0, 0, _ORDER, _ORDER)),
+    ):
+        planes = functional.conv2d(functional.pad(planes, around, "replicate"), taps.view(shape))
+    return planes.view(image.shape)
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

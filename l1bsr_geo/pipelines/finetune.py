@@ -28,7 +28,7 @@ from l1bsr_geo.training.hdr_dsp import SHARPENING
 from l1bsr_geo.training.methods import METHODS, make_objective
 from l1bsr_geo.training.objective import Source
 from l1bsr_geo.training.precision import Device
-from l1bsr_geo.training.scene_bursts import BurstCrops, ForetellsFrames
+from l1bsr_geo.training.scene_bursts import BurstCrops, ForetellsFrame
 from l1bsr_geo.training.schedule import Schedule
 from l1bsr_geo.training.trainer import Progress
 
@@ -178,14 +178,13 @@ def choose_objective(
     scored: Loss | None = None
     if isinstance(samples, BurstCrops):
         least, most = samples.frames
-        held = len(samples.scene.burst) - len(samples.chosen)
         if name == "dsa":
-            options["held_out"] = max(min(options.get("held_out", 1), least // 4), 1)
-            scored = ForetellsFrames(held)
+            options["held_out"] = max(min(options.get("held_out", 1), least // 5), 1)
+            scored = ForetellsFrame()
         else:
             options["frames"] = [least - 1, most - 1]
             compare = options.get("compare", "detail")
-            scored = ForetellsFrames(held, options.get("sharpening", 0.0), compare)
+            scored = ForetellsFrame(options.get("sharpening", 0.0), compare)
     scale = network.spec.scale if find_entry(name).scales else None
     learnt = make_objective(METHODS[name], options, scale, f"objective of {name}", Path())
     return ForetellsHeldBack(learnt, scored or learnt)

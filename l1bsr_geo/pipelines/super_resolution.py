@@ -41,8 +41,8 @@ def super_resolve(
         output: GeoTIFF to write.
         model: name in the registry. Where None the one that the weights are of; without weights
             the learned one, if its weights come with the package: "l1bsr" for B02, B03, B04, B08
-            of a detector, "dsa" for bursts, "hdr-dsp" for bursts of several exposure times; else
-            "geometric" for bands and "act" for bursts.
+            of a detector, "dsa" for bursts of one exposure time; else "geometric" for bands and
+            "act" for bursts.
         scale: fine pixels to a pixel, per axis; where None that of the weights, or the model's
             usual one.
         weights: file of weights, ours or a published checkpoint.

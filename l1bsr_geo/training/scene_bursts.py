@@ -3,8 +3,7 @@
 A method learns from a reference that is left out. The network is used otherwise: the reference is
 among the frames, and its samples lie on the fine grid. What helps the one can harm the other, so
 what is held back is foretold in the way in which the burst will be restored: on the grid of its
-reference, from all frames that are not held back; the result is read where the samples of a frame
-that is lie.
+reference, from all frames but one; the result is read where the samples of that one lie.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from l1bsr_geo.training.own_bursts import seen_from
 LEAST_FRAMES = 4
 """Of a burst: one is held back, one is the target, two are fused."""
 
-_PERIOD = 5  # one frame in so many is held back
+_PERIOD = 7  # one frame in so many is held back
 _COVERED = 0.5  # share of a crop that a frame must show
 _LARGEST, _SMALLEST = 48, 24  # [px] sides of a place
 _MARGIN = 16  # [px] around a place, which what lies beyond the edge of a crop spoils
@@ -100,18 +99,16 @@ class BurstCrops:
 
 
 @dataclass(frozen=True)
-class ForetellsFrames:
-    """What scores a network on frames that are held back.
+class ForetellsFrame:
+    """What scores a network on a frame that is held back: the last view of a `Batch`.
 
     Attributes:
-        held: how many they are: the last views of a `Batch`, NaN where they are not compared.
         sharpening: of the network's result, which is blurred by as much before it is compared; see
             ``HDRDSPObjective``.
         compare: ``"detail"`` where only the network's own part is sharpened, not its base.
-        saturated: [DN] pixels from here on are not compared.
+        saturated: [DN] pixels from here on are not compared, nor is NaN.
     """
 
-    held: int
     sharpening: float = 0.0
     compare: Compare = "whole"
     saturated: float = FULL_SCALE
@@ -121,25 +118,20 @@ class ForetellsFrames:
     ) -> tuple[Tensor, dict[str, Any]]:
         """Mean square [(DN / 3400)^2] of what frames differ by; far beyond the median linear.
 
-        Where exposures differ, what they may be wrong by is taken out as a factor of each frame.
+        Where exposures differ, what they may be wrong by is taken out as a factor.
         """
-        told, flow = batch.exposures, cast("Tensor", batch.flow)
-        fused = slice(None, -self.held)
-        seen_by = Batch(
-            batch.views[:, fused], flow[:, fused], None if told is None else told[:, fused]
-        )
-        fine = double(self._restore(network, seen_by))
-        scale = 2 * cast("BurstRestorer", network).spec.scale
-        apart = []
-        for k in range(-self.held, 0):
-            places = invert_flow(flow[:, k].flatten(0, 1)).view(flow[:, k].shape)
-            seen = sample_reference(fine, scale, places, "spline")
-            known = batch.views[:, k] < self.saturated  # NaN is not
-            seen, frame = seen[known], batch.views[:, k][known]
-            if told is not None:
-                frame = frame * (seen.sum() / frame.sum())
-            apart.append((seen - frame).abs() / FULL_SCALE)
-        errors = torch.cat(apart)
+        told, flow, target = batch.exposures, cast("Tensor", batch.flow), batch.views[:, -1]
+        fused = Batch(batch.views[:, :-1], flow[:, :-1], None if told is None else told[:, :-1])
+        places = invert_flow(flow[:, -1].flatten(0, 1)).view(flow[:, -1].shape)
+        scale = cast("BurstRestorer", network).spec.scale
+        fine = double(self._restore(network, fused))
+        seen = sample_reference(fine, 2 * scale, places, "spline")
+        known = target < self.saturated  # NaN is not
+        seen, target = (torch.where(known, image, 0) for image in (seen, target))
+        if told is not None:
+            sums = (image.sum((1, 2, 3), keepdim=True) for image in (seen, target))
+            target = target * torch.div(*sums)
+        errors = (seen - target)[known].abs() / FULL_SCALE
         far = _FAR * errors.median()
         return torch.where(errors < far, errors.square(), far * (2 * errors - far)).mean(), {}
 
@@ -190,8 +182,8 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
         size: [px] of the crops; smaller where the area is.
 
     Returns:
-        A source of the frames that are not held back; and of places all over the area what the
-        reference and the others show, with a margin, and those that are held back, without.
+        A source of the frames that are not held back; and places all over the area as
+        `ForetellsFrame` wants them, in which one frame that is held back is foretold by all others.
 
     Raises:
         BadInputError: too few frames, or too small an area.
@@ -204,30 +196,34 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
         )
     between = np.linspace(0, count - 1, max(count // _PERIOD, 1) + 2)[1:-1]
     held = between.round().astype(int).tolist()
-    kept = [t for t in range(count) if t not in held]
-    windows = _tiles(area, _tile_size(area))
-    places = [_read_place(scene, kept, held, window) for window in thin(windows, MOST_PLACES)]
+    kept = tuple(t for t in range(count) if t not in held)
+    windows = thin(_tiles(area, _tile_size(area)), MOST_PLACES)
+    places = [_read_place(scene, held, window) for window in windows]
     most = len(kept)
-    frames = max(min(3, most), 2 * most // 3), most
-    crops = BurstCrops(scene, tuple(kept), area, min(size, *area.shape), frames)
+    frames = max(min(3, most), 3 * most // 4), most
+    crops = BurstCrops(scene, kept, area, min(size, *area.shape), frames)
     return crops, HeldBack.of([place for place in places if place is not None])
 
 
-def _read_place(
-    scene: BurstScene, kept: Sequence[int], held: Sequence[int], window: Window
-) -> Batch | None:
-    """A window as the frames show it, those held back without the margin; None for nothing."""
+def _read_place(scene: BurstScene, held: Sequence[int], window: Window) -> Batch | None:
+    """A window as all frames show it with a margin: of each frame held back a sample.
+
+    In its sample a frame is the last and has no margin; in the others it is one of those fused.
+    """
     around = window.grow(_MARGIN).intersect(scene.grid.window)
-    fused = _showing(scene, kept, around)
-    crop = read_crop(scene, [*fused, *held], around) if len(fused) > 1 else None
-    if crop is None:
-        return None
     inside = window.shift(-around.col_off, -around.row_off).slices
-    targets = crop.views[:, -len(held) :].clone()
-    crop.views[:, -len(held) :] = torch.nan
-    crop.views[:, -len(held) :, :, *inside] = targets[..., *inside]
-    seen = crop.views[:, -len(held) :].isfinite().any()
-    return _join([crop]) if bool(seen) else None
+    showing = _showing(scene, range(len(scene.burst)), around)
+    samples = []
+    for t in _showing(scene, held, window):
+        fused = [other for other in showing if other != t]
+        crop = read_crop(scene, [*fused, t], around) if len(fused) > 1 else None
+        if crop is not None:
+            target = crop.views[:, -1, :, *inside].clone()
+            crop.views[:, -1] = torch.nan
+            crop.views[:, -1, :, *inside] = target
+            samples.append(crop)
+    lengths = {sample.views.shape[1] for sample in samples}
+    return _join(samples) if len(lengths) == 1 else None
 
 
 def _showing(

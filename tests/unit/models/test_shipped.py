@@ -153,8 +153,8 @@ def test_defaults_are_learned_where_weights_ship(shipped, tiny_weights):
     assert default_model("burst", 7) == "act"
     for name in ("l1bsr", "dsa", "hdr-dsp"):
         ship(tiny_weights(name), name, {})
-    assert [default_model(kind) for kind in kinds] == ["l1bsr", "dsa", "hdr-dsp"]
-    assert [default_model(kind, 2) for kind in kinds] == ["l1bsr", "dsa", "hdr-dsp"]
+    assert [default_model(kind) for kind in kinds] == ["l1bsr", "dsa", "act"]
+    assert [default_model(kind, 2) for kind in kinds] == ["l1bsr", "dsa", "act"]
     assert default_model("bands", 3) == "geometric"
 
 
@@ -240,7 +240,7 @@ def test_bursts_are_restored_by_what_they_suit(shipped, tiny_weights, collect, t
     assert restored_by(collect((1.0,) * 4), out)["model"] == "act"
     ship(tiny_weights("dsa"), "dsa", {})
     assert restored_by(collect((1.0,) * 4), out)["model"] == "dsa"
-    assert restored_by(collect(steps), out)["model"] == "hdr-dsp"
+    assert restored_by(collect(steps), out)["model"] == "act"
     assert restored_by(collect(steps), out, scale=3)["model"] == "act"
     assert restored_by(collect(steps), out, model="shift-and-add")["model"] == "shift-and-add"
 

@@ -105,10 +105,12 @@ def test_the_true_flow_has_no_error_and_another_has_its_length(batch):
     objective = CSRObjective(room=4)
     example = objective.hold_out(batch, np.random.default_rng(3))
     truth = example.target.nan_to_num(0)
-    for move, expected in (((0.0, 0.0), 1e-3), ((0.3, -0.4), 0.5)):
+    for move, far in (((0.0, 0.0), 0.0), ((0.3, -0.4), 0.5)):
         told = Told(truth + torch.tensor(move)[:, None, None])
         loss, parts = objective.loss(told, batch, np.random.default_rng(3))
-        assert float(loss) == pytest.approx(expected, abs=1e-5)
+        assert float(parts["epe_0"]) == pytest.approx(far, abs=2e-3)
+        # large errors count by their logarithm, small ones as they are
+        assert float(loss) == pytest.approx(0.5 * np.log(1 + far / 0.5), abs=2e-3)
         assert float(parts["x"]) == pytest.approx(abs(move[0]), abs=1e-6)
         assert float(parts["y"]) == pytest.approx(abs(move[1]), abs=1e-6)
         # the hourglass is shown contrast: no mean, deviation 1
@@ -187,22 +189,22 @@ def test_variation_is_that_of_a_ramp():
 def test_it_learns(stage):
     """From a disturbed start: the network registers this ground before it has learnt anything."""
     torch.manual_seed(1)
-    batch = overlaps(2, 48, noise=1.0, alike=False) if stage == "known" else overlaps(2, 48)
+    batch = overlaps(2, 40)
     network = CompactCSR(widths=(4, 8, 8), features=4)
     with torch.no_grad():
-        for head in network.encoder.heads:
-            head.weight *= 30
+        for step in network.refine:
+            step.stiffness += 6
     objective = CSRObjective(stage, room=2, smoothness=0.0)
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    optimiser = torch.optim.Adam(network.parameters(), 0.05 if stage == "known" else 0.01)
     losses = []
-    for _ in range(12):
+    for _ in range(8):
         loss, _ = objective.loss(network, batch, np.random.default_rng(5))
         optimiser.zero_grad()
         loss.backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 def test_the_hourglass_learns_too():

@@ -24,7 +24,7 @@ from l1bsr_geo.training.dsa import DSAObjective
 from l1bsr_geo.training.finetune import ForetellsHeldBack, Gain, HeldBack, adapt
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.own_overlaps import HeldPixels
-from l1bsr_geo.training.scene_bursts import ForetellsFrames, part_burst, read_crop
+from l1bsr_geo.training.scene_bursts import ForetellsFrame, part_burst, read_crop
 from l1bsr_geo.training.scene_overlaps import part_overlaps
 from l1bsr_geo.training.schedule import Schedule
 
@@ -269,7 +269,7 @@ def tune(trained, burst, folder):
     network.filter.weight.data = trained.clone()
     before = psnr(network, burst)
     source, held_back = part_burst(registered(burst), Window(0, 0, SIDE, SIDE))
-    objective = ForetellsHeldBack(DSAObjective(), ForetellsFrames(2))
+    objective = ForetellsHeldBack(DSAObjective(), ForetellsFrame())
     numbers = schedule(iterations=60, batch=4, lr=1e-3, final_lr=1e-3)
     done = adapt(network, objective, source, held_back, numbers, folder, device="cpu")
     return done, psnr(network, burst) - before
@@ -290,19 +290,21 @@ def test_a_burst_of_another_noise_is_made_better(trained, tmp_path, noise):
 
 def test_frames_held_back_never_reach_the_training():
     """Every pixel tells its frame."""
-    frames = [np.full((96, 112), 100 + t, np.uint16) for t in range(11)]
-    flow = BurstFlow(np.zeros((11, 2), np.int64), np.zeros((11, 2, 3)), (56.0, 48.0))
+    frames = [np.full((96, 112), 100 + t, np.uint16) for t in range(15)]
+    flow = BurstFlow(np.zeros((15, 2), np.int64), np.zeros((15, 2, 3)), (56.0, 48.0))
     source, held_back = part_burst(scene_of(frames, flow), Window(0, 0, 112, 96))
     drawn = [source.draw(rng(seed), 3).views for seed in range(12)]
     trained = {int(v) for views in drawn for v in views.unique()}
-    places = [*held_back.stop, *held_back.decide]
-    targets = set(range(100, 111)) - trained
+    targets = set(range(100, 115)) - trained
     assert len(targets) == 2
-    for place in places:  # the reference first, then all that are not held back
-        views = place.views[0].flatten(1).nan_to_num(0).amax(1)
-        assert views.int().tolist() == [*sorted(trained), *sorted(targets)]
-        assert not place.views[0, :-2].isnan().any()
-        assert place.views[0, -2:].isfinite().sum() == 2 * 24 * 24  # without the margin
+    for place in [*held_back.stop, *held_back.decide]:
+        assert {int(view[-1].nan_to_num(0).amax()) for view in place.views} == targets
+        for view in place.views:
+            seen = view[:-1].flatten(1).amax(1).int().tolist()
+            target = int(view[-1].nan_to_num(0).amax())
+            assert seen[0] == 100  # the reference first, and all but the target
+            assert sorted([*seen, target]) == list(range(100, 115))
+            assert view[-1].isfinite().sum() == 24 * 24  # without the margin
 
 
 def test_places_of_one_purpose_share_no_pixel_with_the_other():
@@ -343,7 +345,7 @@ def test_the_truth_foretells_a_frame_up_to_its_noise():
             return truth
 
     def loss_of(held_back):
-        loss, _ = ForetellsFrames(1).loss(Knows(), held_back, rng(0))
+        loss, _ = ForetellsFrame().loss(Knows(), held_back, rng(0))
         return float(loss)
 
     signal = burst.truth[::2, ::2]
