@@ -73,6 +73,8 @@ class CompactCSR(nn.Module):
         reach: largest flow, per component [px], a multiple of 2.
     """
 
+    full_precision = True  # whatever the training's precision
+
     def __init__(
         self, widths: Sequence[int] = (12, 24, 32), features: int = 6, reach: int = 12
     ) -> None:

@@ -28,6 +28,7 @@ BANDS = SPEC.bands or ()
 
 _FADING = 0.7  # weight of a step against the next, which is finer
 _FAR = 0.5  # [px] errors beyond count by their logarithm
+_WHOLE = 0.99  # of what a bilinear reading takes has data
 _TINY = 1e-6  # [px^2] of a square root that must have a slope at zero
 
 
@@ -99,15 +100,9 @@ class CSRObjective:
             return Example(pairs.images[:, :, None], None, None, target)
         start, band = rng.integers(2, size=count), rng.integers(bands, size=count)
         view, anchor = rng.integers(2, size=count), rng.integers(bands, size=count)
-        n = np.arange(count)
-        views = torch.stack(
-            [
-                batch.views[n, start, band],
-                batch.views[n, view, anchor],
-                batch.views[n, 1 - start, band],
-            ],
-            1,
-        )[:, :, None]
+        n, filled = np.arange(count), _without_gaps(batch.views)
+        chosen = filled[n, start, band], filled[n, view, anchor], filled[n, 1 - start, band]
+        views = torch.stack(chosen, 1)[:, :, None]
         return Example(views, None, None, contrast(views[:, 0]))
 
     def observe(self, restored: Tensor, example: Example) -> Tensor:
@@ -195,8 +190,11 @@ class CSRObjective:
         (t, b), (s, c) = np.transpose(target), np.transpose(moving)
         back = invert_flow(batch.flow[n, t, b])
         flow = back + read_flow(batch.flow[n, s, c], back)
-        known = _inside(back)
-        still, images = batch.views[n, t, b], batch.views[n, s, c]
+        there = batch.views.isfinite()
+        views = _without_gaps(batch.views)
+        still, images = views[n, t, b], views[n, s, c]
+        reached = read_flow(there[n, s, c][:, None].to(flow), flow) > _WHOLE
+        known = _inside(back) & there[n, t, b][:, None] & reached
         inner = slice(room, height - room), slice(room, width - room)
         means = flow.mean((2, 3)).cpu().numpy()
         wanted = rng.uniform(-self.reach, self.reach, means.shape)
@@ -301,6 +299,11 @@ def _variation(flow: Tensor) -> Tensor:
     return (flow[..., 1:, :] - flow[..., :-1, :]).abs().mean() + (
         flow[..., 1:] - flow[..., :-1]
     ).abs().mean()
+
+
+def _without_gaps(views: Tensor) -> Tensor:
+    """Views (B, T, C, H, W) with the mean of its band where there are no data: no contrast."""
+    return torch.where(views.isfinite(), views, views.nanmean((-2, -1), keepdim=True))
 
 
 def _check(batch: Batch) -> None:

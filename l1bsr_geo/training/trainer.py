@@ -88,6 +88,8 @@ class Trainer:
     ) -> None:
         self.device = pick_device(device)
         self.precision = pick_precision(schedule.precision, self.device)
+        if getattr(network, "full_precision", False):  # half the bits would be no sub-pixel
+            self.precision = "fp32"
         self.state = RunState()
         self.ended = ""
         self._objective, self._source, self._validation = objective, source, validation

@@ -1,5 +1,7 @@
 """CSR's objective against simulated overlaps: known flows, composed flows, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -267,3 +269,15 @@ def test_contrast_has_no_mean_and_unit_deviation():
     torch.testing.assert_close(found.mean((2, 3)), torch.zeros(2, 3), atol=1e-4, rtol=0)
     torch.testing.assert_close(found.std((2, 3)), torch.ones(2, 3))
     assert contrast(torch.full((1, 4, 4), 7.0)).abs().max() == 0
+
+
+@pytest.mark.parametrize("stage", ["known", "anchor"])
+def test_gaps_of_the_second_view_teach_nothing(stage, batch):
+    gaps = batch.views.clone()
+    gaps[:, 1, :, 10:20, 5:30] = torch.nan
+    network = CompactCSR()
+    for seed in range(4):
+        loss, _ = CSRObjective(stage).loss(
+            network, replace(batch, views=gaps), np.random.default_rng(seed)
+        )
+        assert bool(loss.isfinite())
