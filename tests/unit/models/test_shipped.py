@@ -59,7 +59,7 @@ def test_the_judge_knows_good_from_bad(tiny_weights):
     assert gain_over_spline(Model("act", scale=3)) > 3
     assert gain_over_spline(Model("geometric")) == 0
     for name in ("dsa", "l1bsr"):
-        assert gain_of_file(tiny_weights(name), name, None) < -1
+        assert gain_of_file(tiny_weights(name), name, None) < -0.3
 
 
 @pytest.mark.parametrize("name", ["dsa", "csr"])
