@@ -35,7 +35,7 @@ from l1bsr_geo.training.trainer import Progress
 log = logging.getLogger(__name__)
 
 _BURSTS, _PRODUCTS = ("dsa", "hdr-dsp"), ("l1bsr",)
-_RATE = 5e-4  # half of that of a training from the start
+_RATE = 2e-4  # a fifth of that of a training from the start
 _STEPS = 1.1  # ratio of the longest exposure time to the shortest from which a burst has several
 _SUPERVISED = ("supervised", "both", "joint", "warping", "smoothness")  # not of a known scene
 _OUTDATED = ("score", "figures", "results", "git_blob")  # what is not true of changed weights
@@ -204,7 +204,7 @@ def choose_schedule(iterations: int = 1000, seed: int = 0) -> Schedule:
     """The numbers of fine-tuning, with its automatic stop."""
     return Schedule(
         iterations=iterations,
-        batch=4,
+        batch=8,
         lr=_RATE,
         final_lr=_RATE,  # the average makes up for it, and the time may be up at any step
         warmup=min(20, iterations - 1),

@@ -92,15 +92,11 @@ class DSAObjective:
     def observe(self, restored: Tensor, example: Example) -> Tensor:
         """The fine image (B, C, sH, sW) where the samples of the held-out frames lie.
 
-        The reference's lie on fine samples. Between them an error of reading would be learnt, as
-        it does not average out like noise: the image is doubled, and then read by a spline.
+        Where they lie between fine samples, an error of reading would be learnt, as it does not
+        average out like noise: the image is doubled, and then read by a spline.
         """
-        reference, *others = cast("Tensor", example.places).unbind(1)
-        fine = restored.float()
-        seen = [sample_reference(fine, self.scale, reference)]
-        if others:
-            finer = double(fine)
-            seen += [sample_reference(finer, 2 * self.scale, at, "spline") for at in others]
+        finer, places = double(restored.float()), cast("Tensor", example.places)
+        seen = [sample_reference(finer, 2 * self.scale, at, "spline") for at in places.unbind(1)]
         return torch.stack(seen, 1)
 
     def loss(

@@ -1,9 +1,11 @@
-"""A registered burst to fine-tune on: whole frames are held back, and foretold as it is restored.
+"""A registered burst to fine-tune on: at every place a frame is held back, and foretold.
 
 A method learns from a reference that is left out. The network is used otherwise: the reference is
-among the frames, and its samples lie on the fine grid. What helps the one can harm the other, so
-what is held back is foretold in the way in which the burst will be restored: on the grid of its
-reference, from all frames but one; the result is read where the samples of that one lie.
+among the frames, and its samples lie on the fine grid. What helps the one can harm the other, and
+how well a network restores the phases of a fine grid depends on where just these frames have
+samples. So what is held back is foretold as the burst will be restored, on the grid of its own
+reference and from all other frames; and since a frame has its samples at one phase, it is another
+frame from place to place.
 """
 
 from collections.abc import Sequence
@@ -30,12 +32,12 @@ from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.own_bursts import seen_from
 
 LEAST_FRAMES = 4
-"""Of a burst: one is held back, one is the target, two are fused."""
+"""Of a burst: one is held back, one is left out, two are fused."""
 
-_PERIOD = 7  # one frame in so many is held back
 _COVERED = 0.5  # share of a crop that a frame must show
 _LARGEST, _SMALLEST = 48, 24  # [px] sides of a place
 _MARGIN = 16  # [px] around a place, which what lies beyond the edge of a crop spoils
+_NEAR = 4  # [px] by which motion may exceed whole offsets
 _ATTEMPTS = 64  # to find a crop that enough frames show
 _FAR = 5.0  # median differences: beyond, something moved, or shines
 
@@ -46,14 +48,14 @@ class BurstCrops:
 
     Attributes:
         scene: with flow; no frame is rejected.
-        chosen: the frames that are used.
+        held: windows of the reference, and the frame that is never shown of each.
         area: of the reference, that crops are taken from.
         size: [px] of the crops.
         frames: least and most frames drawn.
     """
 
     scene: BurstScene
-    chosen: tuple[int, ...]
+    held: Sequence[tuple[Window, int]]
     area: Window
     size: int
     frames: tuple[int, int]
@@ -78,11 +80,9 @@ class BurstCrops:
         )
 
     def _sample(self, rng: np.random.Generator, frames: int) -> Batch | None:
-        area, size = self.area, self.size
         for _ in range(_ATTEMPTS):
-            left, top = (int(rng.integers(n - size + 1)) for n in (area.width, area.height))
-            window = Window(area.col_off + left, area.row_off + top, size, size)
-            shuffled = rng.permutation(self.chosen).tolist()
+            window = _draw_window(self.area, self.size, rng)
+            shuffled = rng.permutation(_free(self.scene, self.held, window)).tolist()
             order = _showing(self.scene, shuffled, window)
             partly = [t for t in order if t not in _showing(self.scene, order, window, 1.0)]
             order = [t for t in order if t not in partly[self._most_partly :]][:frames]
@@ -174,7 +174,7 @@ def read_crop(scene: BurstScene, order: Sequence[int], window: Window) -> Batch 
 
 
 def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCrops, HeldBack]:
-    """What to train on, and what is held back: one frame in five, everywhere.
+    """What to train on, and what is held back.
 
     Args:
         scene: registered, without frames that are rejected.
@@ -182,8 +182,8 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
         size: [px] of the crops; smaller where the area is.
 
     Returns:
-        A source of the frames that are not held back; and places all over the area as
-        `ForetellsFrame` wants them, in which one frame that is held back is foretold by all others.
+        A source, and places as `ForetellsFrame` wants them; of each the source never shows the
+        frame that is foretold.
 
     Raises:
         BadInputError: too few frames, or too small an area.
@@ -194,36 +194,56 @@ def part_burst(scene: BurstScene, area: Window, size: int = 48) -> tuple[BurstCr
             f"{count} frames can be used; {LEAST_FRAMES} are needed, since some are held back to "
             "judge by; give a longer burst"
         )
-    between = np.linspace(0, count - 1, max(count // _PERIOD, 1) + 2)[1:-1]
-    held = between.round().astype(int).tolist()
-    kept = tuple(t for t in range(count) if t not in held)
-    windows = thin(_tiles(area, _tile_size(area)), MOST_PLACES)
-    places = [_read_place(scene, held, window) for window in windows]
-    most = len(kept)
+    held = _hold_back(scene, area)
+    places = [place for window, t in held if (place := _read_place(scene, t, window)) is not None]
+    size = min(size, *area.shape)
+    rng = np.random.default_rng(0)
+    windows = [_draw_window(area, size, rng) for _ in range(_ATTEMPTS)]
+    most = int(np.median([len(_free(scene, held, window)) for window in windows]))
     frames = max(min(3, most), 3 * most // 4), most
-    crops = BurstCrops(scene, kept, area, min(size, *area.shape), frames)
-    return crops, HeldBack.of([place for place in places if place is not None])
+    return BurstCrops(scene, held, area, size, frames), HeldBack.of(places)
 
 
-def _read_place(scene: BurstScene, held: Sequence[int], window: Window) -> Batch | None:
-    """A window as all frames show it with a margin: of each frame held back a sample.
+def _hold_back(scene: BurstScene, area: Window) -> list[tuple[Window, int]]:
+    """Places, and a frame of each; so few different ones beside each other as frames allow."""
+    count = len(scene.burst)
+    windows = _tiles(area, _tile_size(area))
+    together = len(windows)
+    if count >= 8:
+        together = sum(window.row_off == windows[0].row_off for window in windows)
+    if count >= 12:
+        together = 2
+    held = []
+    for k, window in enumerate(thin(windows, MOST_PLACES)):
+        turned = np.roll(np.arange(1, count), -(k // together)).tolist()
+        held += [(window, t) for t in _showing(scene, turned, window)[:1]]
+    return held
 
-    In its sample a frame is the last and has no margin; in the others it is one of those fused.
-    """
+
+def _read_place(scene: BurstScene, held: int, window: Window) -> Batch | None:
+    """A window as all frames show it with a margin; the last is the one held back, without."""
     around = window.grow(_MARGIN).intersect(scene.grid.window)
+    fused = [t for t in _showing(scene, range(len(scene.burst)), around) if t != held]
+    crop = read_crop(scene, [*fused, held], around) if len(fused) > 1 else None
+    if crop is None:
+        return None
     inside = window.shift(-around.col_off, -around.row_off).slices
-    showing = _showing(scene, range(len(scene.burst)), around)
-    samples = []
-    for t in _showing(scene, held, window):
-        fused = [other for other in showing if other != t]
-        crop = read_crop(scene, [*fused, t], around) if len(fused) > 1 else None
-        if crop is not None:
-            target = crop.views[:, -1, :, *inside].clone()
-            crop.views[:, -1] = torch.nan
-            crop.views[:, -1, :, *inside] = target
-            samples.append(crop)
-    lengths = {sample.views.shape[1] for sample in samples}
-    return _join(samples) if len(lengths) == 1 else None
+    target = crop.views[:, -1, :, *inside].clone()
+    crop.views[:, -1] = torch.nan
+    crop.views[:, -1, :, *inside] = target
+    return _join([crop])
+
+
+def _free(scene: BurstScene, held: Sequence[tuple[Window, int]], window: Window) -> list[int]:
+    """The frames of which nothing in a window is held back."""
+    near = window.grow(_NEAR)
+    taken = {t for place, t in held if min(place.intersect(near).shape) > 0}
+    return [t for t in range(len(scene.burst)) if t not in taken]
+
+
+def _draw_window(area: Window, size: int, rng: np.random.Generator) -> Window:
+    left, top = (int(rng.integers(n - size + 1)) for n in (area.width, area.height))
+    return Window(area.col_off + left, area.row_off + top, size, size)
 
 
 def _showing(

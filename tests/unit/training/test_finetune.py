@@ -281,48 +281,57 @@ def test_a_matching_burst_is_not_made_worse(trained, tmp_path):
     assert done.kept or change == 0
 
 
-@pytest.mark.parametrize("noise", [0.7, 6.0])
-def test_a_burst_of_another_noise_is_made_better(trained, tmp_path, noise):
-    done, change = tune(trained, burst_of(21, noise), tmp_path)
+def test_a_burst_of_less_noise_is_made_better(trained, tmp_path):
+    done, change = tune(trained, burst_of(21, 0.7), tmp_path)
     assert done.kept
     assert change > 0.1
 
 
-def test_frames_held_back_never_reach_the_training():
-    """Every pixel tells its frame."""
-    frames = [np.full((96, 112), 100 + t, np.uint16) for t in range(15)]
-    flow = BurstFlow(np.zeros((15, 2), np.int64), np.zeros((15, 2, 3)), (56.0, 48.0))
-    source, held_back = part_burst(scene_of(frames, flow), Window(0, 0, 112, 96))
-    drawn = [source.draw(rng(seed), 3).views for seed in range(12)]
-    trained = {int(v) for views in drawn for v in views.unique()}
-    targets = set(range(100, 115)) - trained
-    assert len(targets) == 2
-    for place in [*held_back.stop, *held_back.decide]:
-        assert {int(view[-1].nan_to_num(0).amax()) for view in place.views} == targets
-        for view in place.views:
-            seen = view[:-1].flatten(1).amax(1).int().tolist()
-            target = int(view[-1].nan_to_num(0).amax())
-            assert seen[0] == 100  # the reference first, and all but the target
-            assert sorted([*seen, target]) == list(range(100, 115))
-            assert view[-1].isfinite().sum() == 24 * 24  # without the margin
+def test_a_burst_of_more_noise_is_not_made_worse(trained, tmp_path):
+    """What is held back is noisier, too: a small gain is not beyond doubt, and then not kept."""
+    done, change = tune(trained, burst_of(21, 6.0), tmp_path)
+    assert change >= -0.02
+    assert done.kept or change == 0
 
 
-def test_places_of_one_purpose_share_no_pixel_with_the_other():
-    """Every pixel tells its ground."""
-    y, x = np.mgrid[:200, :176]
-    offsets = np.array([[0, 0], *rng(1).integers(-8, 9, (7, 2))])
-    frames = [(200 * (y + 40 - dy) + x + 40 - dx).astype(np.uint16) for dx, dy in offsets]
-    flow = BurstFlow(offsets, np.zeros((8, 2, 3)), (88.0, 100.0))
-    _, held_back = part_burst(scene_of(frames, flow), Window(16, 8, 140, 180))
-    pixels = [
-        torch.cat([place.views[:, -1].flatten() for place in places])
-        for places in (held_back.stop, held_back.decide)
+@pytest.mark.parametrize("count", [5, 9, 15])
+def test_what_is_held_back_never_reaches_the_training(count):
+    """Every pixel tells its frame and its ground."""
+    y, x = np.mgrid[:176, :200]
+    offsets = np.array([[0, 0], *rng(1).integers(-6, 7, (count - 1, 2))])
+    frames = [
+        (100_000 * t + 300 * (y + 20 - dy) + x + 20 - dx).astype(np.float32)
+        for t, (dx, dy) in enumerate(offsets)
     ]
-    stop, decide = ({int(v) for v in views[~views.isnan()].unique()} for views in pixels)
+    flow = BurstFlow(offsets, np.zeros((count, 2, 3)), (100.0, 88.0))
+    source, held_back = part_burst(scene_of(frames, flow), Window(8, 6, 180, 164))
+    trained = torch.cat([source.draw(rng(seed), 3).views.flatten() for seed in range(50)])
+    trained = set(trained[~trained.isnan()].unique().int().tolist())
+    targets = []
+    for places in (held_back.stop, held_back.decide):
+        pixels = torch.cat([place.views[0, -1].flatten() for place in places])
+        targets.append(set(pixels[~pixels.isnan()].int().tolist()))
+    stop, decide = targets
     assert not stop & decide
-    ground = {200 * (r + 40) + c + 40 for r in range(8, 188) for c in range(16, 156)}
-    assert stop | decide <= ground
-    assert len(stop | decide) > 0.8 * len(ground)
+    assert not (stop | decide) & trained
+    ground = {300 * (r + 20) + c + 20 for r in range(6, 170) for c in range(8, 188)}
+    assert {v % 100_000 for v in stop | decide} <= ground
+    assert len(stop | decide) > 0.75 * len(ground)
+    assert len({v // 100_000 for v in stop | decide}) == {5: 1, 9: 4, 15: 8}[count]
+    assert {v // 100_000 for v in trained} == set(range(count)) - ({1} if count == 5 else set())
+
+
+def test_places_are_foretold_on_the_grid_of_the_reference_from_all_other_frames():
+    frames = [np.full((112, 128), 100 + t, np.uint16) for t in range(15)]
+    flow = BurstFlow(np.zeros((15, 2), np.int64), np.zeros((15, 2, 3)), (64.0, 56.0))
+    _, held_back = part_burst(scene_of(frames, flow), Window(0, 0, 128, 112))
+    for place in [*held_back.stop, *held_back.decide]:
+        views = place.views[0].flatten(1)
+        target = int(views[-1].nan_to_num(0).amax())
+        seen = views[:-1].amax(1).int().tolist()
+        assert seen == [t for t in range(100, 115) if t != target]
+        assert views[-1].isfinite().sum() == 28 * 28  # without the margin
+        assert min(place.views.shape[-2:]) >= 28 + 16
 
 
 def test_the_truth_foretells_a_frame_up_to_its_noise():
@@ -336,6 +345,9 @@ def test_the_truth_foretells_a_frame_up_to_its_noise():
     scene = replace(scene, burst=replace(scene.burst, exposures=tuple(burst.exposures)))
     batch = read_crop(scene, [0, 1, 2, 4, 5, 3], Window(20, 16, 48, 48))
     truth = truth_of(burst)[..., 32:128, 40:136]
+    margin = torch.ones(48, 48, dtype=torch.bool)
+    margin[8:-8, 8:-8] = False  # where a frame looks beyond the restored image
+    batch.views[:, -1, :, margin] = torch.nan
 
     class Knows(nn.Module):
         spec = make_spec()
