@@ -229,6 +229,8 @@ def _read_place(scene: BurstScene, held: int, window: Window) -> Batch | None:
         return None
     inside = window.shift(-around.col_off, -around.row_off).slices
     target = crop.views[:, -1, :, *inside].clone()
+    if float((target < FULL_SCALE).float().mean()) < _COVERED:
+        return None
     crop.views[:, -1] = torch.nan
     crop.views[:, -1, :, *inside] = target
     return _join([crop])

@@ -299,26 +299,27 @@ def test_what_is_held_back_never_reaches_the_training(count):
     """Every pixel tells its frame and its ground."""
     y, x = np.mgrid[:176, :200]
     offsets = np.array([[0, 0], *rng(1).integers(-6, 7, (count - 1, 2))])
-    frames = [
-        (100_000 * t + 300 * (y + 20 - dy) + x + 20 - dx).astype(np.float32)
+    frames = [  # 200 DN for each frame, and 1 / 300 for each pixel of the ground
+        ((60_000 * t + 300 * (y + 20 - dy) + x + 20 - dx) / 300).astype(np.float32)
         for t, (dx, dy) in enumerate(offsets)
     ]
     flow = BurstFlow(offsets, np.zeros((count, 2, 3)), (100.0, 88.0))
     source, held_back = part_burst(scene_of(frames, flow), Window(8, 6, 180, 164))
-    trained = torch.cat([source.draw(rng(seed), 3).views.flatten() for seed in range(50)])
-    trained = set(trained[~trained.isnan()].unique().int().tolist())
-    targets = []
-    for places in (held_back.stop, held_back.decide):
-        pixels = torch.cat([place.views[0, -1].flatten() for place in places])
-        targets.append(set(pixels[~pixels.isnan()].int().tolist()))
-    stop, decide = targets
+
+    def told(views):
+        known = torch.cat([v[~v.isnan()] for v in views])
+        return set((300 * known.double()).round().int().unique().tolist())
+
+    trained = told([source.draw(rng(seed), 3).views for seed in range(50)])
+    targets = [[place.views[0, -1] for place in part] for part in vars(held_back).values()]
+    stop, decide = map(told, targets)
     assert not stop & decide
     assert not (stop | decide) & trained
     ground = {300 * (r + 20) + c + 20 for r in range(6, 170) for c in range(8, 188)}
-    assert {v % 100_000 for v in stop | decide} <= ground
+    assert {v % 60_000 for v in stop | decide} <= ground
     assert len(stop | decide) > 0.75 * len(ground)
-    assert len({v // 100_000 for v in stop | decide}) == {5: 1, 9: 4, 15: 8}[count]
-    assert {v // 100_000 for v in trained} == set(range(count)) - ({1} if count == 5 else set())
+    assert len({v // 60_000 for v in stop | decide}) == {5: 1, 9: 4, 15: 8}[count]
+    assert {v // 60_000 for v in trained} == set(range(count)) - ({1} if count == 5 else set())
 
 
 def test_places_are_foretold_on_the_grid_of_the_reference_from_all_other_frames():
@@ -408,6 +409,9 @@ def test_bursts_that_teach_nothing_are_refused_in_one_line():
     five = scene_of([np.ones((96, 96), np.uint16)] * 5, flow)
     with pytest.raises(BadInputError, match="60 x 96 pixels is too small"):
         part_burst(five, Window(0, 0, 96, 60))
+    bright = scene_of([np.full((96, 96), 4000, np.uint16)] * 5, flow)
+    with pytest.raises(BadInputError, match="only 0 places without gaps"):
+        part_burst(bright, Window(0, 0, 96, 96))
 
 
 # overlaps
