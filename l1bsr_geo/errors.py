@@ -7,6 +7,7 @@ prints it as one line and exits with 2; any other exception is a bug.
 __all__ = [
     "BadInputError",
     "BadOptionError",
+    "ClusterError",
     "GeometryWarning",
     "L1bsrGeoError",
     "L1bsrGeoWarning",
@@ -38,6 +39,10 @@ class OutputExistsError(L1bsrGeoError, FileExistsError):
 
 class WeightsError(L1bsrGeoError, ValueError):
     """A weights file does not fit its network, or is not what its hash says."""
+
+
+class ClusterError(L1bsrGeoError, RuntimeError):
+    """The cluster cannot be used, or went away in the middle of the work."""
 
 
 class L1bsrGeoWarning(UserWarning):
