@@ -1,25 +1,24 @@
 """write_cog: a lazy image becomes a cloud-optimized GeoTIFF, in one step, within its own size."""
 
 import errno
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
-from time import sleep
+from threading import Lock
 from typing import Any
-from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import rasterio
-from dask.callbacks import Callback
 from rasterio.control import GroundControlPoint
 from rasterio.dtypes import check_dtype
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.rpc import RPC
 
+import l1bsr_geo
 from l1bsr_geo.errors import (
     BadInputError,
     BadOptionError,
@@ -30,15 +29,18 @@ from l1bsr_geo.errors import (
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid
+from l1bsr_geo.georef.parts import Parts, SizeArray, open_parts
 from l1bsr_geo.georef.pyramid import (
-    Spool,
     TileFormat,
     assemble,
+    average_tile,
+    encode_lazily,
     level_shapes,
-    spool_image,
-    spool_overview,
 )
 from l1bsr_geo.images.pixels import GeoImage
+from l1bsr_geo.tiling.stream import compute_in_runs, count_threads
+
+log = logging.getLogger(__name__)
 
 _GCPS_PER_SIDE = 20
 
@@ -53,13 +55,17 @@ def write_cog(
     block: int = 512,
     elevation: Elevation | None = None,
     bigtiff: bool | None = None,
+    made_of: Mapping[str, str] | None = None,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write an image as a cloud-optimized GeoTIFF (deflate, internal mask, overviews).
 
-    Pixels and mask are computed block by block in one dask graph; memory is bounded by the blocks
-    in flight, disk by the size of the file. Encoded blocks wait in a hidden folder beside ``path``
-    and the finished file is renamed to ``path``, so there is either a whole file or none.
+    Pixels and mask are computed block by block, by the dask client that the program works with or
+    by dask's threads; memory is bounded by the blocks in flight, disk by the size of the file.
+    Encoded blocks wait in a hidden folder beside ``path`` and the finished file is renamed to
+    ``path``, so there is either a whole file or none. A process that is killed leaves that folder,
+    and ``resume`` goes on from it.
 
     Georeferencing follows ``image.grid``: a map grid (``AffineModel``) gives CRS and transform. Any
     other model keeps sensor geometry: the file gets the RPCs of ``attrs["rpcs"]`` if there are any,
@@ -84,8 +90,12 @@ def write_cog(
         block: side of a tile [px], a multiple of 16.
         elevation: terrain for the control points; height 0 if None.
         bigtiff: None writes BigTIFF only when the file needs it (4 GiB).
-        progress: called with the blocks done and the blocks in all (overviews included). Dask's
-            local schedulers call it; a cluster does not.
+        made_of: what the pixels depend on, by name (input, model, options); what ``resume``
+            compares.
+        resume: go on from the blocks that an earlier run of the same left; a run that fails then
+            leaves its own.
+        progress: called with the blocks done and the blocks in all (overviews included), from one
+            thread at a time.
 
     Returns:
         ``path``.
@@ -93,20 +103,29 @@ def write_cog(
     Raises:
         OutputExistsError: ``path`` exists and ``overwrite`` is not set.
         MissingInputError: the folder of ``path`` does not exist.
-        BadOptionError: ``path`` is one of the sources or cannot be written; a bad ``block``.
+        BadOptionError: ``path`` is one of the sources, cannot be written, or another run is writing
+            it; a bad ``block``; what is to be resumed was made of something else.
         BadInputError: pixels of a type that GeoTIFF does not hold, or of another shape than the
             grid; a wrong number of scale factors.
+        ClusterError: the cluster went away.
         L1bsrGeoError: the disk is full.
     """
     path = Path(path)
     check_destination(path, sources, overwrite=overwrite)
     tile_format = _choose_format(image, block)
     template = _write_template(image, tile_format, tags, elevation or ConstantElevation())
+    made_of = dict(made_of or {}) | _say_format(image, tile_format)
     try:
-        with _folder_beside(path) as folder:
-            whole = _write_tiles(image, Spool(folder, tile_format), template, bigtiff, progress)
+        with open_parts(path, made_of, resume=resume) as parts:
+            writer = _Writer(parts, tile_format, image.grid.shape, progress)
+            template = parts.keep_template(template)
+            sizes = parts.read_sizes()
+            if sizes is None:
+                sizes = writer.write(image)
+                parts.keep_sizes(sizes)
+            assemble(parts, template, writer.shapes, sizes, bigtiff=bigtiff)
             check_destination(path, sources, overwrite=overwrite)
-            os.replace(whole, path)
+            os.replace(parts.whole, path)
     except PermissionError as error:
         raise BadOptionError(f"{path}: cannot be written ({error.strerror})") from error
     except OSError as error:
@@ -149,20 +168,6 @@ def check_destination(
         )
 
 
-@contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, on the same disk."""
-    folder = Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield folder
-    finally:
-        for _ in range(100):  # after a failure other threads may still be storing their tile
-            rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            sleep(0.05)
-
-
 def _choose_format(image: GeoImage, block: int) -> TileFormat:
     pixels = image.pixels
     if block < 16 or block % 16:
@@ -179,29 +184,70 @@ def _choose_format(image: GeoImage, block: int) -> TileFormat:
     return TileFormat(pixels.shape[0], pixels.dtype, nodata, block)
 
 
-def _write_tiles(
-    image: GeoImage,
-    spool: Spool,
-    template: bytes,
-    bigtiff: bool | None,
-    progress: Callable[[int, int], None] | None,
-) -> Path:
-    """Compute and store all levels, then put them together; the finished file's path."""
-    size = spool.format.size
-    shapes = level_shapes(image.grid.shape, size)
-    tiles = [(-(-height // size), -(-width // size)) for height, width in shapes]
-    pixels, valid = _as_dask(image, size)
-    names = [f"cog-{uuid4().hex}" for _ in tiles]
-    levels = [spool_image(spool, pixels, valid, names[0])]
-    levels += [
-        spool_overview(spool, level, tiles[level], names[level]) for level in range(1, len(tiles))
-    ]
-    with _Progress(names, sum(rows * cols for rows, cols in tiles), progress):
-        sizes = [level.compute() for level in levels]  # one after the other: each needs the last
-    whole = spool.folder / "whole.tif"
-    with whole.open("wb") as out:
-        assemble(spool, template, shapes, sizes, out, bigtiff=bigtiff)
-    return whole
+class _Writer:
+    """Stores the tiles of all levels, full resolution first, and counts them."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        form: TileFormat,
+        shape: tuple[int, int],
+        report: Callable[[int, int], None] | None,
+    ) -> None:
+        self.shapes = level_shapes(shape, form.size)
+        tiles = [(-(-height // form.size), -(-width // form.size)) for height, width in self.shapes]
+        self.sizes = [np.full((*n, 2), -1, np.int64) for n in tiles]
+        self._parts, self._form, self._report = parts, form, report
+        self._lock = Lock()
+
+    def write(self, image: GeoImage) -> list[SizeArray]:
+        """What the parts do not hold yet, level by level: each needs the last one."""
+        missing = self._missing(0)
+        stored = self.sizes[0][..., 0].size - len(missing)
+        if stored:
+            log.info("%d of %d blocks were there already", stored, stored + len(missing))
+        graph, places = encode_lazily(self._form, *_as_dask(image, self._form.size), missing)
+        compute_in_runs(graph, list(places), lambda key, data: self._store(0, *places[key], data))
+        pool = ThreadPoolExecutor(count_threads())
+        try:
+            for level in range(1, len(self.sizes)):
+                for _ in pool.map(partial(self._average, level), self._missing(level)):
+                    pass  # its errors are raised here
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return self.sizes
+
+    def _missing(self, level: int) -> list[tuple[int, int]]:
+        """The places of tiles that are not stored; the sizes of those that are."""
+        missing = []
+        for row, col in np.ndindex(self.sizes[level].shape[:2]):
+            size = self._parts.measure(level, row, col)
+            if size is None:
+                missing.append((row, col))
+            else:
+                self.sizes[level][row, col] = size
+        return missing
+
+    def _average(self, level: int, place: tuple[int, int]) -> None:
+        self._store(level, *place, average_tile(self._form, self._parts, level, *place))
+
+    def _store(self, level: int, row: int, col: int, data: bytes | None) -> None:
+        size = self._parts.add(level, row, col, data)
+        with self._lock:
+            self.sizes[level][row, col] = size
+            if self._report is not None:
+                done = sum(int((sizes[..., 0] >= 0).sum()) for sizes in self.sizes)
+                self._report(done, sum(sizes[..., 0].size for sizes in self.sizes))
+
+
+def _say_format(image: GeoImage, form: TileFormat) -> dict[str, str]:
+    """What else the stored blocks depend on."""
+    height, width = image.grid.shape
+    return {
+        "size": f"{height} x {width} px, {form.count} bands",
+        "blocks": f"{form.size} px of {form.dtype}, nodata {form.nodata}",
+        "version": l1bsr_geo.__version__,
+    }
 
 
 def _as_dask(image: GeoImage, size: int) -> tuple[da.Array, da.Array]:
@@ -216,22 +262,6 @@ def _as_dask(image: GeoImage, size: int) -> tuple[da.Array, da.Array]:
     if not isinstance(valid, da.Array):
         valid = da.from_array(valid, chunks=chunks[1:], name=False)
     return pixels, valid.astype(bool)
-
-
-class _Progress(Callback):
-    """Counts finished blocks, whatever else the graph holds."""
-
-    def __init__(
-        self, names: Sequence[str], total: int, report: Callable[[int, int], None] | None
-    ) -> None:
-        super().__init__()
-        self._names, self._total, self._report, self._done = names, total, report, 0
-
-    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if isinstance(key, tuple) and key[0] in self._names:
-            self._done += 1
-            if self._report is not None:
-                self._report(self._done, self._total)
 
 
 def _write_template(

@@ -1,28 +1,28 @@
 """Tiles of an image and of its overviews, encoded one by one and then put into one file.
 
-A spool is a folder with one small TIFF per tile. GDAL encodes and decodes them, so any task (of any
-thread or worker that sees the folder) can add a tile; what has no valid pixel is not stored. The
-final file is made by moving tiles out of the spool, so the disk holds every tile once.
+GDAL encodes and decodes them, each a small TIFF of its own, in any thread or worker; the process
+that writes keeps them as `Parts`. What has no valid pixel is not stored. The final file is made by
+moving the parts into it, so the disk holds every tile once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from rasterio.io import MemoryFile
 
 from l1bsr_geo.georef import tiff
+from l1bsr_geo.georef.parts import Parts, SizeArray
 from l1bsr_geo.tiling.encoding import Encoding
 
 BoolArray = npt.NDArray[np.bool_]
-SizeArray = npt.NDArray[np.int64]
 
 _CLASSIC_LIMIT = 2**32 - 2**20
 _ANYWHERE = Affine.translation(1, 0)  # rasterio warns of files without any transform
@@ -97,50 +97,6 @@ class TileFormat:
             return bytes(memory.read())
 
 
-@dataclass(frozen=True)
-class Spool:
-    """Encoded tiles of every level of a pyramid, in a folder."""
-
-    folder: Path
-    format: TileFormat
-
-    def path(self, level: int, row: int, col: int) -> Path:
-        """Where a tile is, if it is stored."""
-        return self.folder / f"{level}-{row}-{col}.tif"
-
-    def add(
-        self, level: int, row: int, col: int, pixels: npt.NDArray[Any], valid: BoolArray
-    ) -> tuple[int, int]:
-        """Store a tile; the bytes of its pixels and of its mask, 0 where nothing is valid."""
-        data = self.format.encode(pixels, valid)
-        if data is None:
-            return 0, 0
-        self.path(level, row, col).write_bytes(data)
-        encoded, mask = tiff.tile_bytes(data)
-        return len(encoded), len(mask)
-
-    def add_average(self, level: int, row: int, col: int) -> tuple[int, int]:
-        """Store a tile of an overview, averaged from the four under it."""
-        size = self.format.size
-        pixels = np.zeros((self.format.count, 2 * size, 2 * size), self.format.dtype)
-        valid = np.zeros(pixels.shape[1:], bool)
-        for i, j in np.ndindex(2, 2):
-            path = self.path(level - 1, 2 * row + i, 2 * col + j)
-            if path.exists():
-                at = np.s_[i * size : (i + 1) * size, j * size : (j + 1) * size]
-                with rasterio.open(path) as file:
-                    pixels[:, *at], valid[at] = file.read(), file.read_masks(1) > 0
-        mean, mean_valid = average(pixels, valid)
-        return self.add(level, row, col, self.format.encoding.encode(mean, mean_valid), mean_valid)
-
-    def take(self, level: int, row: int, col: int) -> bytes:
-        """A tile's pixels and mask as they stand in the final file; it leaves the spool."""
-        path = self.path(level, row, col)
-        data = path.read_bytes()
-        path.unlink()
-        return b"".join(tiff.frame(part) for part in tiff.tile_bytes(data))
-
-
 def average(pixels: npt.NDArray[Any], valid: BoolArray) -> tuple[npt.NDArray[Any], BoolArray]:
     """Mean of the valid pixels of every 2 x 2; valid where one of them is.
 
@@ -161,66 +117,46 @@ def average(pixels: npt.NDArray[Any], valid: BoolArray) -> tuple[npt.NDArray[Any
     return add_up(known) / np.maximum(count, 1), count > 0
 
 
-def spool_image(spool: Spool, pixels: da.Array, valid: da.Array, name: str) -> Delayed:
-    """The work of storing every tile of the full resolution.
-
-    The results are handed on from tile to tile, across the shorter side of the image. Dask orders
-    its work by the longest chain, so it follows that path and needs few sources at a time; with
-    nothing but independent tiles it holds half of the sources of a turned image.
+def encode_lazily(
+    form: TileFormat, pixels: da.Array, valid: da.Array, missing: Iterable[tuple[int, int]]
+) -> tuple[dict[Any, Any], dict[Any, tuple[int, int]]]:
+    """The work of encoding tiles of the full resolution.
 
     Args:
-        spool: where to.
+        form: of the tiles.
         pixels: (band, y, x).
         valid: (y, x).
-        name: of the tasks that store: keys are ``(name, row, column)``.
+        missing: (row, column) of those that are wanted.
 
     Returns:
-        (rows, columns, 2) bytes of every tile's pixels and mask.
+        A dask graph, and the wanted keys of it with their places, across the shorter side of the
+        image: in that order few sources are needed at a time.
     """
-    size = spool.format.size
+    size = form.size
     pixels, valid = pixels.rechunk((-1, size, size)), valid.rechunk((size, size))
-    rows, cols = tiles = valid.numblocks
-    layer: dict[Any, Any] = {f"{name}-spool": spool}
-    for i, j in np.ndindex(tiles):
-        source = (pixels.name, 0, i, j), (valid.name, i, j)
-        layer[name, i, j] = (_store, f"{name}-spool", i, j, *source)
-    path = sorted(layer[name, i, j][2:4] for i, j in np.ndindex(tiles))
-    if rows < cols:
-        path = sorted(path, key=lambda place: place[::-1])
-    before: Any = None
-    for step, place in enumerate(path):
-        layer[f"{name}-path", step] = (_follow, before, (name, *place))
-        before = f"{name}-path", step
-    return _tabulate_lazily(layer, before, tiles, name, [pixels, valid])
+    rows, cols = valid.numblocks
+    path = sorted(missing, key=lambda place: place[::-1] if rows < cols else place)
+    name = f"encode-{uuid4().hex}"
+    graph = dict(HighLevelGraph.merge(pixels.dask, valid.dask))
+    places = {(name, *place): place for place in path}
+    for key, place in places.items():
+        graph[key] = (form.encode, (pixels.name, 0, *place), (valid.name, *place))
+    return graph, places
 
 
-def spool_overview(spool: Spool, level: int, tiles: tuple[int, int], name: str) -> Delayed:
-    """The work of storing every tile of an overview, once the level below it is stored."""
-    layer = {(name, i, j): (spool.add_average, level, i, j) for i, j in np.ndindex(tiles)}
-    return _tabulate_lazily(layer, None, tiles, name, [])
-
-
-def _tabulate_lazily(
-    layer: dict[Any, Any], last: Any, tiles: tuple[int, int], name: str, inputs: list[Any]
-) -> Delayed:
-    rows, cols = tiles
-    table = f"{name}-table"
-    layer[table] = (_tabulate, last, [[(name, i, j) for j in range(cols)] for i in range(rows)])
-    return Delayed(table, HighLevelGraph.from_collections(table, layer, dependencies=inputs))
-
-
-def _store(
-    spool: Spool, row: int, col: int, pixels: npt.NDArray[Any], valid: BoolArray
-) -> tuple[int, int]:
-    return spool.add(0, row, col, pixels, valid)
-
-
-def _follow(before: None, stored: tuple[int, int]) -> None:
-    """Nothing; its place in the graph is all."""
-
-
-def _tabulate(last: None, sizes: list[list[tuple[int, int]]]) -> SizeArray:
-    return np.array(sizes, np.int64)
+def average_tile(form: TileFormat, parts: Parts, level: int, row: int, col: int) -> bytes | None:
+    """A tile of an overview, averaged from the four under it."""
+    size = form.size
+    pixels = np.zeros((form.count, 2 * size, 2 * size), form.dtype)
+    valid = np.zeros(pixels.shape[1:], bool)
+    for i, j in np.ndindex(2, 2):
+        path = parts.path(level - 1, 2 * row + i, 2 * col + j)
+        if path.exists() and path.stat().st_size:
+            at = np.s_[i * size : (i + 1) * size, j * size : (j + 1) * size]
+            with rasterio.open(path) as file:
+                pixels[:, *at], valid[at] = file.read(), file.read_masks(1) > 0
+    mean, mean_valid = average(pixels, valid)
+    return form.encode(form.encoding.encode(mean, mean_valid), mean_valid)
 
 
 def level_shapes(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
@@ -233,22 +169,22 @@ def level_shapes(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
 
 
 def assemble(
-    spool: Spool,
+    parts: Parts,
     template: bytes,
     shapes: list[tuple[int, int]],
     sizes: list[SizeArray],
-    out: BinaryIO,
     *,
     bigtiff: bool | None = None,
 ) -> None:
     """Move all tiles into one file: directories, then the smallest overview to the full image.
 
+    Every tile has its place, so that a move that was cut short can go on.
+
     Args:
-        spool: all tiles; empty afterwards.
+        parts: all tiles; they are gone afterwards.
         template: a TIFF of one tile whose tags and mask the file gets.
         shapes: of every level, see ``level_shapes``.
-        sizes: (rows, columns, 2) of every level, see ``spool_image``.
-        out: the file, empty.
+        sizes: (rows, columns, 2) bytes of every level's pixels and masks.
         bigtiff: None takes BigTIFF when the file needs it.
     """
     total = sum(int(_framed(size).sum()) + 40 * size.size for size in sizes)
@@ -258,10 +194,8 @@ def assemble(
     def header(start: int) -> bytes:
         directories = []
         for level, (shape, size) in enumerate(zip(shapes, sizes, strict=True)):
-            following = sizes[level + 1 :]
-            begin = start + sum(int(_framed(s).sum()) for s in following)
             for is_mask, tags in enumerate((pixel_tags, mask_tags)):
-                offsets = _offsets(size, begin, is_mask=bool(is_mask))
+                offsets = _offsets(size, _begin(sizes, level, start), is_mask=bool(is_mask))
                 directories.append(
                     tiff.describe_level(
                         tags,
@@ -275,15 +209,28 @@ def assemble(
                 )
         return tiff.write_header(directories, big=big)
 
-    out.write(header(len(header(0))))
-    for level in reversed(range(len(shapes))):
-        for row, col in np.argwhere(sizes[level][..., 0]):
-            out.write(spool.take(level, row, col))
+    start = len(header(0))
+    with parts.whole.open("r+b" if parts.whole.exists() else "wb") as out:
+        out.write(header(start))
+        for level in reversed(range(len(shapes))):
+            at = _offsets(sizes[level], _begin(sizes, level, start), is_mask=False) - tiff.FRAME
+            for row, col in np.argwhere(sizes[level][..., 0]):
+                data = parts.read(level, row, col)
+                if data is not None:
+                    out.seek(at[row, col])
+                    out.write(data)
+                    out.flush()  # before its part goes
+                    parts.drop(level, row, col)
 
 
 def _framed(size: SizeArray) -> SizeArray:
     """Bytes of every tile in the file: pixels and mask, each with leader and trailer."""
     return np.where(size[..., 0] > 0, size.sum(-1) + 4 * tiff.FRAME, 0)
+
+
+def _begin(sizes: list[SizeArray], level: int, start: int) -> int:
+    """Where a level begins: after all smaller ones."""
+    return start + sum(int(_framed(size).sum()) for size in sizes[level + 1 :])
 
 
 def _offsets(size: SizeArray, begin: int, *, is_mask: bool) -> SizeArray:

@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dask
+from dask.system import CPU_COUNT
 
 import l1bsr_geo
 from l1bsr_geo.errors import BadOptionError, ClusterError
@@ -65,9 +66,16 @@ def current_client() -> Client | None:
         return None
     from distributed import default_client
 
-    with suppress(ValueError):
-        return default_client()
-    return None
+    try:
+        client: Client = default_client()
+    except ValueError:
+        return None
+    return client
+
+
+def address(client: Client) -> str:
+    """Where the scheduler is, or was."""
+    return str(getattr(client.scheduler, "address", "the cluster"))
 
 
 def has_gpu_slots(client: Client) -> bool:
@@ -105,7 +113,7 @@ def _join(address: str) -> Iterator[Client]:
 def _start(count: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
+    threads = max(1, CPU_COUNT // count)
     with (
         _quietly(),
         LocalCluster(
@@ -154,7 +162,7 @@ def _equip(client: Client, *, one_gpu_each: bool = False) -> None:
         client.register_plugin(Equipment())
     except Exception as error:  # what setup raised comes back as it is
         raise ClusterError(
-            f"the workers of {client.scheduler.address} cannot be used ({_first_line(error)}); "
+            f"the workers of {address(client)} cannot be used ({_first_line(error)}); "
             f"install l1bsr-geo {version} in their environment"
         ) from error
 
