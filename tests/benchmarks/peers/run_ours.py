@@ -1,0 +1,31 @@
+"""One run of ours: INPUT OUTPUT NETWORK OPTIONS (JSON)."""
+
+import json
+import sys
+
+import torch
+from networks import BODIES, make_network
+
+from l1bsr_geo.models.base import ModelSpec
+
+
+class Plugged(torch.nn.Module):
+    """Any network in our machinery: what it is, and views in place of an image."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.spec = ModelSpec(name=name, scale=2, halo=BODIES[name][1], gain=10_000.0)
+        self.network = make_network(name)
+
+    def forward(self, views: torch.Tensor, flow: torch.Tensor | None = None) -> torch.Tensor:
+        return self.network(views[:, 0])
+
+
+if __name__ == "__main__":
+    source, output, network, options = sys.argv[1:]
+    from l1bsr_geo.models.registry import Model
+    from l1bsr_geo.pipelines.bands import restore_bands
+    from l1bsr_geo.pipelines.job import Job
+
+    model = Model.from_restorer(Plugged(network), device="cpu", **json.loads(options))
+    restore_bands(Job(source=source, output=output, overwrite=True), model, None, None)
