@@ -22,8 +22,8 @@ from l1bsr_geo.models.burst import (
     accumulate,
     blur,
     enlarge_centred,
-    in_full_precision,
 )
+from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.splat import fine_positions, read_at
 from l1bsr_geo.ops.spline_fit import SplineFit
 

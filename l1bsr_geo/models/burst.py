@@ -1,20 +1,16 @@
 """What all multi-frame restorers share: a burst one band at a time, frame by frame."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import ParamSpec
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from l1bsr_geo.errors import L1bsrGeoWarning
+from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.splat import Splat
-
-P = ParamSpec("P")
 
 MOST_FRAMES = 1000
 """No limit: memory does not grow with the frames."""
@@ -109,17 +105,6 @@ def accumulate(views: BurstViews, scale: int) -> tuple[Tensor, Tensor]:
         here = places.add(torch.cat([views.pixels(t) * known, views.exposure(t) * known], 1))
         added, weight = added.to(here) + here[:, :1], weight.to(here) + here[:, 1:]
     return added, weight
-
-
-def in_full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Run a function without autocast: eight bits of mantissa are no radiometry."""
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            return function(*args, **kwargs)
-
-    return run
 
 
 @in_full_precision

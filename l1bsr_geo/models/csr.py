@@ -40,6 +40,8 @@ class BandRegistration(nn.Module):
         reference: the band that stays as it is.
     """
 
+    full_precision = True
+
     def __init__(self, spec: ModelSpec = SPEC, reference: str = "B03") -> None:
         super().__init__()
         self.spec = spec

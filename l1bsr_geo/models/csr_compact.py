@@ -473,6 +473,8 @@ class CompactBandRegistration(nn.Module):
         spec: what the rest of the package must know.
     """
 
+    full_precision = True
+
     def __init__(
         self,
         widths: Sequence[int] = (12, 24, 32),

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from l1bsr_geo.models.precision import in_full_precision
+
 
 class FlowNet(nn.Module):
     """Two stacked images in, the flow between them out.
@@ -36,8 +38,9 @@ class FlowNet(nn.Module):
         self.conv1 = _conv(channels, 32)
         self.conv2 = _conv(32, 2)
 
+    @in_full_precision
     def forward(self, pair: Tensor) -> Tensor:
-        """The flow of the second image to the first.
+        """The flow of the second image to the first, whatever precision surrounds it.
 
         Args:
             pair: (B, 2, H, W): the reference, then the moving image; inside, its edge is repeated

@@ -64,6 +64,7 @@ class HDRDSPSingle(BurstNetwork):
 class FrameRegistration(nn.Module):
     """FNet as a restorer: frames brought onto the first at their own resolution, and averaged."""
 
+    full_precision = True
     spec = ModelSpec(
         name="fnet",
         frames=(1, MOST_FRAMES),

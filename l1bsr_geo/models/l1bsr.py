@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import in_full_precision
 from l1bsr_geo.models.classical import Geometric
+from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.splat import Splat, fine_positions, read_at
 

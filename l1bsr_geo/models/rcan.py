@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
+from l1bsr_geo.models.precision import full_precision, in_full_precision
 
 SPEC = ModelSpec(
     name="l1bsr-rcan",
@@ -97,14 +98,18 @@ class REC(nn.Module):
         return {"pooled": self._run(views[:, 0], None)[1].mean(0).reshape(self.layers)}
 
     def _run(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        shallow = self.head(x)
+        # what carries the image has all its bits: only what groups add to it may have half of them
+        with full_precision():
+            shallow = self.head(x)
         deep: Tensor = shallow
         pooled: list[Tensor] = []
         *groups, last = self.body
         for i, group in enumerate(groups):
             deep, seen = group(deep, None if frozen is None else frozen[i])
             pooled += seen
-        return self.tail(last(deep) + shallow), torch.stack(pooled, 1)
+        deep = shallow + last(deep).to(shallow)
+        with full_precision():
+            return self.tail(deep), torch.stack(pooled, 1)
 
 
 class _Group(nn.Module):
@@ -119,7 +124,7 @@ class _Group(nn.Module):
         for i, block in enumerate(blocks):
             deep, seen = block(deep, None if frozen is None else frozen[i])
             pooled.append(seen)
-        return x + last(deep), pooled
+        return x + last(deep).to(x), pooled
 
 
 class _Block(nn.Module):
@@ -130,13 +135,21 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        first, relu, second, attention = self.body
-        deep, pooled = attention(second(relu(first(x))), frozen)
-        return x + deep, pooled
+        first, _, second, attention = self.body
+        # all in place that can be: a pass over the image costs a sixth of a convolution
+        deep = functional.relu_(first(x))
+        if frozen is None:
+            deep = second(deep)
+            factors, pooled = attention(functional.adaptive_avg_pool2d(deep, 1).float())
+            return (deep * factors.to(deep)).add_(x.to(deep)), pooled
+        factors, pooled = attention(frozen.float()[None, :, None, None])
+        weight, bias = second.weight * factors[0, :, None], second.bias * factors.flatten()
+        deep = functional.conv2d(deep, weight, bias, padding=1)
+        return deep.add_(x.to(deep)), pooled
 
 
 class _Attention(nn.Module):
-    """Scales every channel by a function of all channels' means, over this image or given."""
+    """A factor for every channel, of all channels' means."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -148,12 +161,10 @@ class _Attention(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        if frozen is None:
-            pooled = functional.adaptive_avg_pool2d(x, 1)
-        else:
-            pooled = frozen.to(x)[None, :, None, None]
-        return x * self.conv_du(pooled), pooled.flatten(1)
+    @in_full_precision
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors and means, (B, width, 1, 1) and (B, width), of means (B, width, 1, 1)."""
+        return self.conv_du(pooled), pooled.flatten(1)
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import MOST_FRAMES, MOTION, BurstViews, accumulate, in_full_precision
+from l1bsr_geo.models.burst import MOST_FRAMES, MOTION, BurstViews, accumulate
+from l1bsr_geo.models.precision import in_full_precision
 
 _HOLE = 0.05  # a fine pixel with less weight than this is a hole
 _REACH = 4  # [fine px] of the Gaussian that fills holes

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.models.base import BurstRestorer
-from l1bsr_geo.models.burst import FULL_SCALE, in_full_precision
+from l1bsr_geo.models.burst import FULL_SCALE
+from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.sampling import double
 from l1bsr_geo.training.burst_loss import (

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadOptionError
+from l1bsr_geo.models.precision import multiplies_bf16
 from l1bsr_geo.training.schedule import Precision
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -29,9 +30,7 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
     """The precision of a name; ``"auto"`` is bf16 where the hardware multiplies it."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+    return "bf16" if multiplies_bf16(device) else "fp32"
 
 
 def name_hardware(device: torch.device) -> str:
@@ -86,16 +85,3 @@ def _as_fp32(output: Any) -> Any:
     if type(output) is dict:
         return {name: _as_fp32(value) for name, value in output.items()}
     return output
-
-
-def _cpu_multiplies_bf16() -> bool:
-    # torch says it in public from 2.10 on, in private before
-    capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if capabilities is not None:
-        there = capabilities()
-        return bool(there.get("avx512_bf16") or there.get("amx_bf16"))
-    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in _PRIVATE)
-    return any(ask() for ask in asked if ask is not None)
-
-
-_PRIVATE = ("avx512_bf16", "amx_tile")
