@@ -2,13 +2,13 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
@@ -18,6 +18,7 @@ from rasterio.windows import Window as RasterWindow
 
 from l1bsr_geo.errors import BadInputError, GeometryWarning, MissingInputError
 from l1bsr_geo.geometry.elevation import SampledElevation
+from l1bsr_geo.readers.local_raster import cause_of, open_raster
 
 SUFFIXES = (".tif", ".tiff", ".dt0", ".dt1", ".dt2", ".hgt", ".vrt", ".img", ".jp2", ".bil")
 _MARGIN = 0.02  # [degrees] beyond the bounds: relief moves pixels by some hundred metres
@@ -107,12 +108,14 @@ def _tiles(path: Path, area: Bounds) -> list[Path]:
     return found
 
 
-def _open(file: Path) -> Any:
+@contextmanager
+def _open(file: Path) -> Iterator[Any]:
     try:
-        return rasterio.open(file)
+        with open_raster(file) as raster:
+            yield raster
     except RasterioError as error:
         raise BadInputError(
-            f"{file} cannot be read as a DEM ({error}); take it away or fetch it again"
+            f"{file} cannot be read as a DEM ({cause_of(error)}); take it away or fetch it again"
         ) from error
 
 

@@ -15,7 +15,8 @@ from rasterio.errors import RasterioError
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.pixels import PixelSource
-from l1bsr_geo.readers.sources import RasterSource, check_complete, open_raster
+from l1bsr_geo.readers.local_raster import cause_of, open_raster
+from l1bsr_geo.readers.sources import RasterSource, check_complete
 
 RASTERS = (".tif", ".tiff")
 ARRAYS = (".npy",)
@@ -92,6 +93,8 @@ def list_stack(path: Path) -> list[Frame]:
     check_complete(os.fspath(path), os.fspath(path))
     if path.suffix.lower() in ARRAYS:
         array = _map_array(path)
+        if array.size == 0:
+            raise BadInputError(f"{path} is an array of shape {array.shape}, which has no pixels")
         if array.ndim == 2:
             return [Frame(path.stem, path)]
         if array.ndim == 3 or (array.ndim == 4 and array.shape[1] == 1):
@@ -103,7 +106,7 @@ def list_stack(path: Path) -> list[Frame]:
         with open_raster(path) as raster:
             bands, pages = raster.count, len(raster.subdatasets)
     except RasterioError as error:
-        raise BadInputError(f"{path} cannot be opened as an image ({error})") from error
+        raise BadInputError(f"{path} cannot be opened as an image ({cause_of(error)})") from error
     if bands > 1:
         return [Frame(f"{path.stem}[{t}]", path, t + 1) for t in range(bands)]
     if pages > 1:
@@ -187,8 +190,7 @@ def _open_raster(frame: Frame) -> PixelSource:
                 raise BadInputError(f"{path} has {raster.count} bands; one frame was expected")
             return RasterSource(path, band, raster.shape, np.dtype(raster.dtypes[band - 1]))
     except RasterioError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise BadInputError(f"{path} cannot be opened as an image ({reason})") from error
+        raise BadInputError(f"{path} cannot be opened as an image ({cause_of(error)})") from error
 
 
 def _map_array(path: Path) -> npt.NDArray[Any]:
@@ -196,7 +198,7 @@ def _map_array(path: Path) -> npt.NDArray[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy warns of what later would be an error
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, Warning) as error:
+    except (OSError, ValueError, EOFError, OverflowError, Warning) as error:
         raise BadInputError(
             f"{path} cannot be read as a numpy array ({error}); save it with numpy.save"
         ) from error

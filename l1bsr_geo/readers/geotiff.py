@@ -13,10 +13,12 @@ from rasterio.errors import RasterioError
 
 from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
-from l1bsr_geo.geometry.grid import GeoGrid
+from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.model import GeometryModel
 from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.images.pixels import PixelSource
+from l1bsr_geo.readers.ground import check_ground
+from l1bsr_geo.readers.local_raster import cause_of, open_raster
 from l1bsr_geo.readers.rpc import from_rasterio
 from l1bsr_geo.readers.sentinel2_metadata import BANDS, band_name
 from l1bsr_geo.readers.sources import (
@@ -24,7 +26,6 @@ from l1bsr_geo.readers.sources import (
     RasterSource,
     ScaledSource,
     check_complete,
-    open_raster,
 )
 
 DEFAULT_BANDS = ("B02", "B03", "B04", "B08")
@@ -33,6 +34,7 @@ REFLECTANCE_GAIN = 10_000.0
 
 _COLOURS = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "near infrared": "B08"}
 _NO_MASK_BAND = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
+_LARGEST_MAP = 1e9  # coordinates of a corner [units of the CRS]
 _LARGEST_REFLECTANCE = 4.0  # snow, clouds and glint exceed 1; DN do not stay below this
 
 
@@ -70,8 +72,8 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
             return _read(raster, name, bands)
     except RasterioError as error:
         raise BadInputError(
-            f"{name} cannot be opened as a raster ({error}); give a GeoTIFF, a JPEG 2000 or "
-            "another format that GDAL reads"
+            f"{name} cannot be opened as a raster ({cause_of(error)}); give a GeoTIFF, a JPEG 2000 "
+            "or another format that GDAL reads"
         ) from error
 
 
@@ -239,7 +241,23 @@ def _is_reflectance(raster: Any, indices: list[int]) -> bool:
 
 
 def geometry_of(raster: Any) -> GeometryModel | None:
-    """The map transform, else the RPC, else nothing."""
-    if raster.crs is not None and not raster.transform.is_identity:
-        return AffineModel(raster.transform, raster.crs.to_wkt())
-    return None if raster.rpcs is None else from_rasterio(raster.rpcs)
+    """The map transform, else the RPC, else nothing.
+
+    Raises:
+        BadInputError: there is one that leads nowhere.
+    """
+    transform, (height, width) = raster.transform, raster.shape
+    if raster.crs is not None and not transform.is_identity:
+        corners = np.array([transform @ (x, y) for x in (0, width) for y in (0, height)])
+        # NaN is not below anything
+        if not (np.abs(corners) < _LARGEST_MAP).all() or transform.is_degenerate:
+            raise BadInputError(
+                f"{raster.name}: its map transform {tuple(transform[:6])} leads nowhere; set the "
+                "right one (gdal_edit.py), or fetch it again"
+            )
+        return AffineModel(transform, raster.crs.to_wkt())
+    if raster.rpcs is None:
+        return None
+    model = from_rasterio(raster.rpcs, raster.name)
+    check_ground(model, Window(0, 0, width, height), f"{raster.name}: its RPC")
+    return model

@@ -38,7 +38,7 @@ def read_pinhole(
         projection = _projection(facts)
     except FileNotFoundError:
         raise MissingInputError(f"{path} is not there; a pinhole camera was expected") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise BadInputError(
             f"{path} holds no pinhole camera ({type(error).__name__}: {error}); P_projective, "
             "3 x 4 numbers, was expected"

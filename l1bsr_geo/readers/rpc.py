@@ -15,7 +15,7 @@ from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.geometry.pinhole import PinholeModel
 from l1bsr_geo.geometry.rpc import RPCModel
-from l1bsr_geo.readers.sources import open_raster
+from l1bsr_geo.readers.local_raster import open_raster
 
 _AXES = ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")
 _CURVES = ("LINE_NUM", "LINE_DEN", "SAMP_NUM", "SAMP_DEN")
@@ -70,12 +70,16 @@ def find_rpc(image: Path) -> RPCModel | None:
             rpcs = raster.rpcs
     except RasterioError as error:
         raise BadInputError(f"{image} cannot be opened as an image ({error})") from error
-    return None if rpcs is None else from_rasterio(rpcs)
+    return None if rpcs is None else from_rasterio(rpcs, os.fspath(image))
 
 
-def from_rasterio(rpcs: RPC) -> RPCModel:
-    """GDAL's RPC, which keeps the vendor's whole numbers at pixel centres."""
-    return RPCModel(
+def from_rasterio(rpcs: RPC, name: str = "the RPC") -> RPCModel:
+    """GDAL's RPC, which keeps the vendor's whole numbers at pixel centres.
+
+    Raises:
+        BadInputError: it cannot be used; ``name`` says of what.
+    """
+    model = RPCModel(
         line_num=np.asarray(rpcs.line_num_coeff, np.float64),
         line_den=np.asarray(rpcs.line_den_coeff, np.float64),
         samp_num=np.asarray(rpcs.samp_num_coeff, np.float64),
@@ -83,6 +87,7 @@ def from_rasterio(rpcs: RPC) -> RPCModel:
         offset={k: float(getattr(rpcs, f"{k.lower()}_off")) for k in _AXES},
         scale={k: float(getattr(rpcs, f"{k.lower()}_scale")) for k in _AXES},
     )
+    return _checked(model, name)
 
 
 def to_rasterio(model: RPCModel) -> RPC:
@@ -141,7 +146,7 @@ def _read_dimap(text: str, path: Path) -> RPCModel:
     """The model from ground to image of a DIMAP document; its pixels count from 1."""
     try:
         root = defusedxml.ElementTree.fromstring(text.encode())
-    except (defusedxml.ElementTree.ParseError, DefusedXmlException) as error:
+    except (defusedxml.ElementTree.ParseError, DefusedXmlException, ValueError) as error:
         raise BadInputError(f"{path} is no valid xml ({error}); an RPC was expected") from error
     values = {}
     for branch in ("Inverse_Model", "RFM_Validity"):
@@ -164,17 +169,28 @@ def _build(values: Mapping[str, float], path: Path) -> RPCModel:
             f"{path} lacks {len(missing)} of the {len(wanted)} values of an RPC ({what}); fetch it "
             "again"
         )
-    zero = [f"{axis}_SCALE" for axis in _AXES if values[f"{axis}_SCALE"] == 0]
-    if zero:
-        raise BadInputError(f"{path}: {', '.join(zero)} is 0; a scale cannot be")
     curves = {
         c.lower(): np.array([values[f"{c}_COEFF_{i}"] for i in range(1, 21)]) for c in _CURVES
     }
-    for name, curve in curves.items():
-        if not curve.any():
-            raise BadInputError(f"{path}: all coefficients of {name.upper()} are 0")
-    return RPCModel(
+    model = RPCModel(
         **curves,
         offset={axis: values[f"{axis}_OFF"] for axis in _AXES},
         scale={axis: values[f"{axis}_SCALE"] for axis in _AXES},
     )
+    return _checked(model, os.fspath(path))
+
+
+def _checked(model: RPCModel, name: str) -> RPCModel:
+    """A model of finite values, that divides by none that is 0."""
+    zero = [f"{axis}_SCALE" for axis in _AXES if model.scale[axis] == 0]
+    if zero:
+        raise BadInputError(f"{name}: {', '.join(zero)} is 0; a scale cannot be")
+    for curve in ("line_num", "line_den", "samp_num", "samp_den"):
+        coefficients = getattr(model, curve)
+        if coefficients.shape != (20,) or not coefficients.any():
+            raise BadInputError(f"{name}: all coefficients of {curve.upper()} are 0, or not 20")
+        if not np.isfinite(coefficients).all():
+            raise BadInputError(f"{name}: coefficients of {curve.upper()} are not finite")
+    if not np.isfinite([*model.offset.values(), *model.scale.values()]).all():
+        raise BadInputError(f"{name}: offsets or scales are not finite")
+    return model

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -11,14 +11,23 @@ from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.readers.sentinel2_metadata import (
     RESOLUTION,
     band_of,
+    find_number,
     find_text,
+    find_time,
     find_value,
     number,
     numbers_by_band,
 )
-from l1bsr_geo.readers.sentinel2_product import Granule, Product
+from l1bsr_geo.readers.sentinel2_product import MAX_LINES, Granule, Product
 
-_MAX_SIZE = 100_000  # pixels of a granule along either side; real ones have 2304 x 2552
+LINE_PERIOD = 1.0, 2.5
+"""What the period of a 10 m line can be [ms]; it is 1.5659."""
+
+MAX_SIZE = 100_000
+"""Pixels of a granule along either side, at most; real ones have 2304 x 2552."""
+
+_TINY, _HUGE = 1e-6, 1e6  # of gains and noise
+_MOST = 65535.0  # the largest DN
 
 
 @dataclass(frozen=True)
@@ -59,13 +68,15 @@ def read_radiometry(product: Product, datastrip: Element | None) -> Radiometry:
         for e in (() if root is None else root.iter("Special_Values"))
     }
     return Radiometry(
-        add_offset=numbers_by_band(roots, "RADIO_ADD_OFFSET", "."),
-        physical_gains=numbers_by_band(roots, "Spectral_Band_Information", "PHYSICAL_GAINS")
-        or numbers_by_band(roots, "PHYSICAL_GAINS", "."),
+        add_offset=numbers_by_band(roots, "RADIO_ADD_OFFSET", ".", -_MOST, _MOST),
+        physical_gains=numbers_by_band(
+            roots, "Spectral_Band_Information", "PHYSICAL_GAINS", _TINY, _HUGE
+        )
+        or numbers_by_band(roots, "PHYSICAL_GAINS", ".", _TINY, _HUGE),
         noise_model=_noise_models(roots),
         wavelengths=numbers_by_band(roots, "Spectral_Information", "Wavelength/CENTRAL"),
-        nodata=number(special.get("NODATA") or "0", "NODATA"),
-        saturated=number(special.get("SATURATED") or "65535", "SATURATED"),
+        nodata=number(special.get("NODATA") or "0", "NODATA", 0, _MOST),
+        saturated=number(special.get("SATURATED") or "65535", "SATURATED", 0, _MOST),
         baseline=next((t for r in roots if (t := r.findtext(".//PROCESSING_BASELINE"))), ""),
     )
 
@@ -77,7 +88,7 @@ def _noise_models(roots: Iterable[Element]) -> dict[str, tuple[float, float]]:
             alpha, beta = (element.findtext(f"Noise_Model/{t}") for t in ("ALPHA", "BETA"))
             band = band_of(element)
             if band is not None and alpha is not None and beta is not None:
-                found[band] = (number(alpha, "ALPHA"), number(beta, "BETA"))
+                found[band] = (number(alpha, "ALPHA", 0, _HUGE), number(beta, "BETA", 0, _HUGE))
         if found:
             return found
     return {}
@@ -104,16 +115,15 @@ def first_line_time(
         xml = product.read_xml(granule.metadata)
         return find_text(xml, "General_Info/SENSING_TIME", product.describe(granule.metadata))
     name = product.describe(product.datastrip_path or "")
-    stamps = ".//Time_Stamp"
-    period = find_value(datastrip, f"{stamps}/LINE_PERIOD", name, float) / 1000
-    leap = find_value(datastrip, ".//IERS_Bulletin/GPS_TIME_UTC", name, float)
-    for element in datastrip.iterfind(f"{stamps}/Band_Time_Stamp"):
+    period = line_period(product, datastrip)
+    leap = find_number(datastrip, ".//IERS_Bulletin/GPS_TIME_UTC", name, 0, 100)
+    for element in datastrip.iterfind(".//Time_Stamp/Band_Time_Stamp"):
         if band_of(element) != band:
             continue
         for stamp in element.iterfind("Detector"):
             if stamp.get("detectorId", "").lstrip("0") == str(granule.detector):
-                start = find_value(stamp, "GPS_TIME", name, _parse_time)
-                first = find_value(stamp, "REFERENCE_LINE", name, float) - 1
+                start = find_time(stamp, "GPS_TIME", name)
+                first = find_number(stamp, "REFERENCE_LINE", name, -MAX_LINES, MAX_LINES) - 1
                 seconds = (line - first * RESOLUTION[band] / 10) * period - leap
                 return (start + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
     raise BadInputError(
@@ -124,11 +134,7 @@ def first_line_time(
 def line_period(product: Product, datastrip: Element) -> float:
     """Seconds from one 10 m line to the next."""
     name = product.describe(product.datastrip_path or "")
-    return find_value(datastrip, ".//Time_Stamp/LINE_PERIOD", name, float) / 1000
-
-
-def _parse_time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "")).replace(tzinfo=UTC)
+    return find_number(datastrip, ".//Time_Stamp/LINE_PERIOD", name, *LINE_PERIOD) / 1000
 
 
 def read_angles(product: Product, granules: Sequence[Granule]) -> dict[str, float]:
@@ -144,7 +150,7 @@ def read_angles(product: Product, granules: Sequence[Granule]) -> dict[str, floa
             for header in headers
             if header is not None
         ]
-        known = np.radians([[float(z), float(a)] for z, a in pairs if z and a])
+        known = np.radians([[number(z, tag), number(a, tag)] for z, a in pairs if z and a])
         if len(known):
             # directions are averaged, not azimuths, which jump at north
             slant = np.sin(known[:, 0])
@@ -165,7 +171,7 @@ def granule_size(product: Product, granule: Granule, resolution: int) -> tuple[i
     for size in root.iterfind("Geometric_Info/Granule_Dimensions/Size"):
         if size.get("resolution") == str(resolution):
             shape = (find_value(size, "NROWS", name, int), find_value(size, "NCOLS", name, int))
-            if not all(0 < n <= _MAX_SIZE for n in shape):
+            if not all(0 < n <= MAX_SIZE for n in shape):
                 raise BadInputError(f"{name}: a granule of {shape[0]} x {shape[1]} pixels")
             return shape
     raise BadInputError(f"{name} has no Granule_Dimensions of {resolution} m")

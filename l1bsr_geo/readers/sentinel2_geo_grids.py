@@ -11,18 +11,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 from rasterio.errors import RasterioError
 
-from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.location_grid import LocationGrid
 from l1bsr_geo.geometry.model import FloatArray
-from l1bsr_geo.readers.sentinel2_facts import granule_size
-from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION
+from l1bsr_geo.readers.local_raster import open_raster
+from l1bsr_geo.readers.sentinel2_facts import MAX_SIZE, granule_size
+from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, number
 from l1bsr_geo.readers.sentinel2_product import Granule, Product
-from l1bsr_geo.readers.sources import open_raster
 
 
 @dataclass(frozen=True)
@@ -112,23 +111,23 @@ def _step(product: Product, granule: Granule, band: str, grids: Sequence[Granule
     """Node spacing [px of the band]: from the file, the datastrip's .vrt, or the sizes."""
     for tags in (grids[0].tags, _vrt_tags(product, granule, band)):
         if "LINE_STEP" in tags:
-            step = float(tags["LINE_STEP"])
-            if step > 0 and float(tags.get("PIXEL_STEP", step)) == step:
+            step = number(tags["LINE_STEP"], f"{grids[0].name}: LINE_STEP", 0, MAX_SIZE)
+            if step > 0 and tags.get("PIXEL_STEP", tags["LINE_STEP"]) == tags["LINE_STEP"]:
                 return step
     return infer_step(product, granule, band, grids)
 
 
-def _vrt_tags(product: Product, granule: Granule, band: str) -> dict[str, Any]:
+def _vrt_tags(product: Product, granule: Granule, band: str) -> dict[str, str]:
+    """What the .vrt of a detector says; as xml, since GDAL would follow whatever it names."""
     if product.datastrip_path is None:
         return {}
     folder = PurePosixPath(product.datastrip_path).parent
     name = vrt_name(folder.name, granule.detector, band)
     try:
-        with open_raster(product.gdal_path(f"{folder}/GEO_DATA/{name}")) as raster:
-            tags: dict[str, Any] = raster.tags()
-            return tags
-    except RasterioError:
+        root = product.read_xml(f"{folder}/GEO_DATA/{name}")
+    except MissingInputError:
         return {}
+    return {e.get("key", ""): e.text or "" for e in root.iterfind("Metadata/MDI")}
 
 
 def vrt_name(datastrip_folder: str, detector: int, band: str) -> str:

@@ -21,13 +21,16 @@ from l1bsr_geo.errors import (
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.geometry.location_grid import LocationGrid
 from l1bsr_geo.geometry.model import FloatArray
+from l1bsr_geo.readers.ground import check_ground
 from l1bsr_geo.readers.sentinel2_facts import granule_size
 from l1bsr_geo.readers.sentinel2_geo_grids import read_geo_grids
 from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
-from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, find_text, number
+from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, find_text, numbers
 from l1bsr_geo.readers.sentinel2_product import Granule, Product
 
 Geometry: TypeAlias = Literal["auto", "model", "grids", "footprint"]
+
+_UNLIKE = 4.0  # from this ratio on, pixels are not of their nominal size; old 60 m bands reach 3
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,25 @@ def read_location_grid(
         size: the stretch.
         geometry: ``"grids"``, ``"model"`` or ``"footprint"``.
         gipp: folder of GIPP files for the instrument model.
+
+    Raises:
+        BadInputError: damaged metadata, or a geometry that does not lead to the ground.
     """
+    window = size.window
+    what = f"{product.path}: the geometry of {band} ({geometry})"
+    sizes = RESOLUTION[band] / _UNLIKE, RESOLUTION[band] * _UNLIKE
     if geometry == "grids":
-        return read_geo_grids(product, granules, band)
-    if geometry == "model":
+        grid = read_geo_grids(product, granules, band)
+    elif geometry == "model":
         model = read_instrument_model(product, granules[0].detector, band, gipp)
-        window = size.window
-        return LocationGrid.sample(
+        check_ground(model, window, what, sizes)
+        grid = LocationGrid.sample(
             model, window.shape, origin=(float(window.col_off), float(window.row_off))
         )
-    return read_footprints(product, granules, band, size)
+    else:
+        grid = read_footprints(product, granules, band, size)
+    check_ground(grid, window, what, sizes)
+    return grid
 
 
 def warn_of_footprints(product: Product, bands: Sequence[str]) -> None:
@@ -159,11 +171,13 @@ def _footprint(product: Product, granule: Granule) -> tuple[int, int, FloatArray
     root = product.read_xml(granule.metadata)
     name = product.describe(granule.metadata)
     text = find_text(root, ".//Footprint/EXT_POS_LIST", name)
-    numbers = np.asarray([number(v, f"{name}: EXT_POS_LIST") for v in text.split()])
-    if numbers.size not in (15, 10):
+    found = np.asarray(numbers(text, f"{name}: EXT_POS_LIST", 10, 15))
+    if found.size not in (15, 10):
         raise BadInputError(
-            f"{name}: EXT_POS_LIST has {numbers.size} numbers, 5 points of 3 were expected"
+            f"{name}: EXT_POS_LIST has {found.size} numbers, 5 points of 3 were expected"
         )
-    corners = numbers.reshape(5, -1)[:4, 1::-1]
+    corners = found.reshape(5, -1)[:4, 1::-1]
+    if np.abs(corners[:, 0]).max() > 360 or np.abs(corners[:, 1]).max() > 90:
+        raise BadInputError(f"{name}: EXT_POS_LIST holds no latitudes and longitudes in degrees")
     height, width = granule_size(product, granule, 10)
     return height, width, corners

@@ -7,6 +7,7 @@ says by how many metres versions differ.
 
 import gzip
 import warnings
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +29,17 @@ from l1bsr_geo.geometry.msi_figures import (
     viewing_directions,
 )
 from l1bsr_geo.geometry.sentinel2 import ViewingDirections
-from l1bsr_geo.readers.sentinel2_metadata import find_element, find_text, find_value, parse_xml
+from l1bsr_geo.readers.sentinel2_metadata import (
+    MAX_XML,
+    find_element,
+    find_number,
+    find_text,
+    numbers,
+    parse_xml,
+)
+
+_DETECTORS = frozenset(f"{d:02d}" for d in range(1, 13))
+_MAX_COLUMNS = 10_000  # viewing directions of a detector; there are 2592
 
 
 @dataclass(frozen=True)
@@ -144,28 +155,32 @@ def _stem(path: Path) -> str:
 
 def _read_gipp(path: Path) -> Element:
     try:
-        content = path.read_bytes()
-        return parse_xml(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
-    except (gzip.BadGzipFile, EOFError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MAX_XML + 1)  # one more is too many
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadInputError(f"{path}: truncated gzip ({error}); download it again") from None
+    return parse_xml(content, str(path))
 
 
 @lru_cache(maxsize=32)
 def _read_viewing_directions(path: Path) -> ViewingDirectionsFile:
     root, name = _read_gipp(path), str(path)
+
+    def tangents(e: Element, axis: str) -> FloatArray:
+        tag = f"TAN_PSI_{axis}_LIST"
+        return np.array(numbers(find_text(e, tag, name), f"{name}: {tag}", 2, _MAX_COLUMNS))
+
     lists: dict[str, dict[str, ViewingDirections]] = {}
     for e in root.iterfind(".//VIEWING_DIRECTIONS_LIST"):
         lists[e.attrib.get("tdi_config", "NO_TDI")] = {
-            d.attrib["detector_id"]: ViewingDirections(
-                np.array(find_text(d, "TAN_PSI_X_LIST", name).split(), np.float64),
-                np.array(find_text(d, "TAN_PSI_Y_LIST", name).split(), np.float64),
-            )
+            d.get("detector_id", ""): ViewingDirections(*(tangents(d, axis) for axis in "XY"))
             for d in e.iterfind("VIEWING_DIRECTIONS")
         }
-    if not lists:
+    if not lists or any(_DETECTORS - listed.keys() for listed in lists.values()):
         raise BadInputError(
-            f"{path}: found no VIEWING_DIRECTIONS_LIST, expected a GIPP VIEDIR file; take it out "
-            "of the GIPP folder or download it again"
+            f"{path}: found {len(lists)} VIEWING_DIRECTIONS_LIST of 12 detectors at most, expected "
+            "a GIPP VIEDIR file with all of them; take it out of the GIPP folder or download it "
+            "again"
         )
     return ViewingDirectionsFile(_stem(path), lists)
 
@@ -176,7 +191,7 @@ def _read_spacecraft_model(path: Path) -> SpacecraftModel:
 
     def angles(tag: str) -> FloatArray:
         e = find_element(root, f".//{tag}", name)
-        return np.array([find_value(e, r, name, float) for r in ("R1", "R2", "R3")]) * 1e-3
+        return np.array([find_number(e, r, name, -1e4, 1e4) for r in ("R1", "R2", "R3")]) * 1e-3
 
     return SpacecraftModel(
         _stem(path),

@@ -1,7 +1,7 @@
 """The Sentinel-2 instrument model of a product: DATASTRIP xml and GIPP files to Sentinel2Model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,20 +17,25 @@ from l1bsr_geo.geometry.sentinel2 import (
     Sentinel2Model,
     instrument_to_itrf,
 )
+from l1bsr_geo.readers.sentinel2_facts import LINE_PERIOD, MAX_SIZE
 from l1bsr_geo.readers.sentinel2_gipp import MadeWith, choose_directions, choose_spacecraft
 from l1bsr_geo.readers.sentinel2_metadata import (
-    BANDS,
     RESOLUTION,
     band_name,
+    band_of,
     find_element,
+    find_number,
     find_text,
     find_value,
+    numbers,
+    parse_time,
     parse_xml,
 )
-from l1bsr_geo.readers.sentinel2_product import Product, open_product
+from l1bsr_geo.readers.sentinel2_product import MAX_LINES, Product, open_product
 
 SWIR = frozenset({"B10", "B11", "B12"})
 _GPS_EPOCH = datetime(1980, 1, 6, tzinfo=UTC)
+_MAX_POWERS = 8  # of time in a refined rotation; real ones have 2
 _MARGIN = 120.0  # [s] of orbit and attitude kept around the strip; GPS-B points can be years off
 
 
@@ -174,37 +179,38 @@ def parse_datastrip_geometry(xml: bytes, name: str) -> DatastripGeometry:
             "give a Sentinel-2 L1B product"
         )
     start, stop = (
-        gps_seconds(find_text(root, f".//DATASTRIP_SENSING_{w}", name)) for w in ("START", "STOP")
+        _find_seconds(root, f".//DATASTRIP_SENSING_{w}", name) for w in ("START", "STOP")
     )
     bulletin = find_element(root, ".//IERS_Bulletin", name)
     earth = EarthOrientation(
-        find_value(bulletin, "GPS_TIME_UTC", name, float),
-        find_value(bulletin, "UT1_UTC", name, float),
-        find_value(bulletin, "POLE_U_ANGLE", name, float),
-        find_value(bulletin, "POLE_V_ANGLE", name, float),
+        find_number(bulletin, "GPS_TIME_UTC", name, -100, 100),
+        find_number(bulletin, "UT1_UTC", name, -1, 1),
+        find_number(bulletin, "POLE_U_ANGLE", name, -2, 2),
+        find_number(bulletin, "POLE_V_ANGLE", name, -2, 2),
     )
     centre = (start + stop) / 2 + earth.gps_minus_utc
     around = (start + earth.gps_minus_utc - _MARGIN, stop + earth.gps_minus_utc + _MARGIN)
     attitude_time, attitude = _samples(
-        root, ".//Corrected_Attitudes/Values", ("QUATERNION_VALUES",), around, name, "attitude"
+        root, ".//Corrected_Attitudes/Values", {"QUATERNION_VALUES": 4}, around, name, "attitude"
     )
     orbit_time, orbit = _samples(
-        root, ".//GPS_Point", ("POSITION_VALUES", "VELOCITY_VALUES"), around, name, "orbit"
+        root, ".//GPS_Point", {"POSITION_VALUES": 3, "VELOCITY_VALUES": 3}, around, name, "orbit"
     )
     stamps = find_element(root, ".//Time_Stamp", name)
-    rotation, homothety = _refining(root)
+    rotation, homothety = _refining(root, name)
     return DatastripGeometry(
         made_with=MadeWith(
             name,
             platform="S2" + find_text(root, ".//SPACECRAFT_NAME", name)[-1].upper(),
             tdi={
-                BANDS[int(e.attrib["bandId"])]: (e.text or "").strip()
+                band: (e.text or "").strip()
                 for e in root.iterfind(".//TDI_CONFIGURATION")
+                if (band := band_of(e)) is not None
             },
             files=frozenset((e.text or "").strip() for e in root.iterfind(".//GIPP_FILENAME")),
         ),
         first_line_time=_first_lines(stamps, name),
-        line_period=find_value(stamps, "LINE_PERIOD", name, float) * 1e-3,
+        line_period=find_number(stamps, "LINE_PERIOD", name, *LINE_PERIOD) * 1e-3,
         earth=earth,
         rotation=rotation,
         homothety=homothety,
@@ -223,54 +229,66 @@ def _columns(product: Product, detector: int, resolution: int) -> int | None:
         if granule.detector == detector:
             size = product.read_xml(granule.metadata).find(f".//Size[@resolution='{resolution}']")
             if size is not None:
-                return find_value(size, "NCOLS", product.describe(granule.metadata), int)
+                name = product.describe(granule.metadata)
+                return int(find_number(size, "NCOLS", name, 1, MAX_SIZE))
     return None
 
 
-def _refining(root: Element) -> tuple[FloatArray, FloatArray]:
+def _refining(root: Element, name: str) -> tuple[FloatArray, FloatArray]:
     """Rotation (3, n) [rad] and homothety of a refined product; zeros of one that is not."""
     state = root.find(".//Refined_Corrections/MSI_State")
-    rows = []
-    for axis in "XYZ":
-        e = None if state is None else state.find(f"Rotation/{axis}/COEFFICIENTS")
-        rows.append([0.0] if e is None else [float(v) for v in (e.text or "0").split()])
+
+    def coefficients(of: str) -> list[float]:
+        e = None if state is None else state.find(f"{of}/COEFFICIENTS")
+        text = "0" if e is None else e.text or "0"
+        return numbers(text, f"{name}: {of}/COEFFICIENTS", 1, _MAX_POWERS)
+
+    rows = [coefficients(f"Rotation/{axis}") for axis in "XYZ"]
     rotation = np.zeros((3, max(map(len, rows))))
     for row, values in zip(rotation, rows, strict=True):
         row[: len(values)] = values
-    e = None if state is None else state.find("Homothety/Z/COEFFICIENTS")
-    homothety = [0.0] if e is None else [float(v) for v in (e.text or "0").split()]
-    return rotation, np.asarray(homothety)
+    return rotation, np.asarray(coefficients("Homothety/Z"))
 
 
 def _first_lines(stamps: Element, name: str) -> dict[tuple[str, int], float]:
     """(band, detector) to the start of line 1; the stamp is the start of REFERENCE_LINE."""
-    period = find_value(stamps, "LINE_PERIOD", name, float) * 1e-3
+    period = find_number(stamps, "LINE_PERIOD", name, *LINE_PERIOD) * 1e-3
     times = {}
     for e in stamps.iterfind("Band_Time_Stamp"):
-        band = BANDS[int(e.attrib["bandId"])]
+        band = band_of(e)
         for d in e.iterfind("Detector"):
-            line = find_value(d, "REFERENCE_LINE", name, int) - 1
-            time = gps_seconds(find_text(d, "GPS_TIME", name))
-            times[band, int(d.attrib["detectorId"])] = time - line * period * RESOLUTION[band] / 10
+            detector = d.get("detectorId", "")
+            if band is None or not detector.isdecimal():
+                continue  # whoever asks for it will miss it
+            line = find_number(d, "REFERENCE_LINE", name, -MAX_LINES, MAX_LINES) - 1
+            time = _find_seconds(d, "GPS_TIME", name)
+            times[band, int(detector)] = time - line * period * RESOLUTION[band] / 10
     return times
 
 
 def _samples(
     root: Element,
     path: str,
-    values: Sequence[str],
+    values: Mapping[str, int],
     around: tuple[float, float],
     name: str,
     what: str,
 ) -> tuple[FloatArray, FloatArray]:
-    """Times (N,) and values (N, k) of a list, sorted, once each, within ``around``."""
+    """Times (N,) and values (N, k) of a list, sorted, once each, within ``around``.
+
+    ``values`` says how many numbers each tag holds.
+    """
     rows = {}
     for e in root.iterfind(path):
         if (e.findtext("QUATERNION_VALIDITY") or "true").strip() != "true":
             continue
-        time = gps_seconds(find_text(e, "GPS_TIME", name))
+        time = _find_seconds(e, "GPS_TIME", name)
         if around[0] <= time <= around[1]:
-            rows[time] = [float(v) for tag in values for v in find_text(e, tag, name).split()]
+            rows[time] = [
+                value
+                for tag, count in values.items()
+                for value in numbers(find_text(e, tag, name), f"{name}: {tag}", count, count)
+            ]
     if len(rows) < 2:
         raise BadInputError(
             f"{name}: found {len(rows)} {what} samples around the sensing time, expected at least "
@@ -283,5 +301,11 @@ def _samples(
 def gps_seconds(text: str) -> float:
     """GPS time as written in the metadata (to 1e-14 s) to seconds since 1980-01-06."""
     whole, _, fraction = text.strip().rstrip("Z").partition(".")
-    delta = datetime.fromisoformat(whole).replace(tzinfo=UTC) - _GPS_EPOCH
+    delta = parse_time(whole) - _GPS_EPOCH
+    if not f"0{fraction}".isdecimal():
+        raise ValueError(text)
     return delta.days * 86400.0 + delta.seconds + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def _find_seconds(element: Element, path: str, name: str) -> float:
+    return find_value(element, path, name, gps_seconds, "a time")

@@ -279,6 +279,12 @@ def _open_strip(product: Product, granules: Sequence[Granule], band: str) -> _St
                 f"{product.describe(granule.metadata)}: POSITION {granule.position} is not at a "
                 f"line of {band}, whose lines are {ratio} lines of 10 m high"
             )
+        rows = granule_size(product, granule, 10)[0]
+        if source.shape[0] * ratio != rows:
+            raise BadInputError(
+                f"{product.describe(path)} has {source.shape[0]} lines, its metadata say {rows} of "
+                f"10 m, {ratio} to a line of {band}; fetch the product again"
+            )
         parts.append(((granule.position - 1) // ratio, source))
     first = parts[0][1]
     for _, source in parts:

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
-import rasterio
-
 from l1bsr_geo.errors import BadInputError, MissingInputError
-from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images.bands import BandStack
+from l1bsr_geo.readers.geotiff import geometry_of
+from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.readers.sentinel2_metadata import (
     RESOLUTION,
     band_name,
-    find_value,
+    find_number,
     number,
     numbers_by_band,
     platform_of,
@@ -71,14 +70,13 @@ def read_reflectance_product(
     for band in wanted:
         gdal_path = product.gdal_path(images[band])
         sources[band] = open_source(gdal_path, name=product.describe(images[band]))
-        with rasterio.open(gdal_path) as raster:
-            model = AffineModel(raster.transform, raster.crs.to_wkt()) if raster.crs else None
-        grids[band] = GeoGrid(sources[band].shape, model)
+        with open_raster(gdal_path) as raster:
+            grids[band] = GeoGrid(sources[band].shape, geometry_of(raster))
     tag = "RADIO_ADD_OFFSET" if level == "L1C" else "BOA_ADD_OFFSET"
-    offsets = numbers_by_band([root], tag)
+    offsets = numbers_by_band([root], tag, ".", -65535, 65535)
     quantity = "QUANTIFICATION_VALUE" if level == "L1C" else "BOA_QUANTIFICATION_VALUE"
     where = f".//{quantity}" if root.find(f".//{quantity}") is not None else ".//*[@unit='none']"
-    scale = 1 / find_value(root, where, product.describe(root_path), float)
+    scale = 1 / find_number(root, where, product.describe(root_path), 1, 1e6)
     spacecraft = root.findtext(".//SPACECRAFT_NAME") or ""
     return BandStack(
         sources=sources,
@@ -126,5 +124,5 @@ def _find_images(product: Product, names: Sequence[str]) -> dict[str, str]:
 def _special(root: Element, which: str, default: float) -> float:
     for element in root.iter("Special_Values"):
         if (element.findtext("SPECIAL_VALUE_TEXT") or "").strip() == which:
-            return number(element.findtext("SPECIAL_VALUE_INDEX") or str(default), which)
+            return number(element.findtext("SPECIAL_VALUE_INDEX") or str(default), which, 0, 65535)
     return default

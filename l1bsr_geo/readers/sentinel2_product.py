@@ -7,7 +7,6 @@ Layouts (FORMATS A1): compact SAFE, the older ``S2B_OPER_PRD_MSIL1B_*.SAFE``, ei
 import os
 import re
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from l1bsr_geo.errors import BadInputError, L1bsrGeoWarning, MissingInputError
-from l1bsr_geo.readers.sentinel2_metadata import find_text, find_value, parse_xml
+from l1bsr_geo.readers.archive import list_members, read_member
+from l1bsr_geo.readers.sentinel2_metadata import MAX_XML, find_text, find_value, parse_xml
 
 _GRANULE = re.compile(
     r"(?P<platform>S2[A-Z])_\w{4}_MSI_L1B_GR_\w{4}_\d{8}T\d{6}_S\d{8}T\d{6}_D(?P<detector>\d\d)"
@@ -25,9 +25,10 @@ _DATASTRIP = re.compile(r"S2[A-Z]_\w{4}_MSI_L1B_DS_\w{4}_\d{8}T\d{6}_S\d{8}T\d{6
 _IMAGE = re.compile(r"_(B\d\d|B8A)\.(jp2|tif)$", re.IGNORECASE)
 _GRID = re.compile(r"_GEO_L1B_GR_.*_(B\d\d|B8A)\.tif$", re.IGNORECASE)
 _OTHER_LEVEL = re.compile(r"MSIL?_?(L?0|L?1A|L?1C|L?2A)(?=[_.])|(?:^|/)L(1C|2A)_T")
+MAX_LINES = 2_000_000
+"""Lines of a detector strip, at most: half an orbit has as many."""
+
 _MAX_DEPTH = 8
-_MAX_LINES = 2_000_000  # half an orbit has as many
-_MAX_XML = 1 << 28  # a datastrip xml has 3 MB
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def list_product(path: str | os.PathLike[str]) -> tuple[Product, list[str]]:
     if path.is_file() and path.suffix.lower() == ".xml":
         path = _root_of_xml(path)
     zipped = path.is_file()
-    names = _names_in_zip(path) if zipped else _names_in_folder(path)
+    names = list_members(path) if zipped else _names_in_folder(path)
     prefix, names = _descend_to_safe(path, names)
     if prefix and not zipped:
         path, prefix = path / prefix.rstrip("/"), ""
@@ -242,8 +243,8 @@ def _read_granule(product: Product, folder: str, members: Iterable[str]) -> Gran
         )
     xml = product.describe(metadata)
     position = find_value(root, "Geometric_Info/Granule_Position/POSITION", xml, int)
-    if not 1 <= position <= _MAX_LINES:
-        raise BadInputError(f"{xml}: POSITION is {position}, 1 to {_MAX_LINES} was expected")
+    if not 1 <= position <= MAX_LINES:
+        raise BadInputError(f"{xml}: POSITION is {position}, 1 to {MAX_LINES} was expected")
     return Granule(
         detector=int(match["detector"]),
         position=position,
@@ -298,23 +299,6 @@ def _names_in_folder(folder: Path) -> list[str]:
     return names
 
 
-def _names_in_zip(archive: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            names = opened.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise BadInputError(
-            f"{archive} cannot be read as a .zip ({error}); give a .SAFE folder, a .zip of it, or "
-            "an .xml inside it"
-        ) from error
-    return sorted(n for n in names if not n.endswith("/") and _is_inside(n))
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name in an archive stays inside it."""
-    return not (name.startswith("/") or "\\" in name or ".." in name.split("/"))
-
-
 def _descend_to_safe(path: Path, names: list[str]) -> tuple[str, list[str]]:
     """The .SAFE folder that the names lie in, and the names inside it."""
     prefixes = sorted(
@@ -352,19 +336,17 @@ def _root_of_xml(xml: Path) -> Path:
 
 
 def _read_bytes(path: Path, zipped: bool, member: str) -> bytes:
+    if zipped:
+        return read_member(path, member, MAX_XML)
     try:
-        if zipped:
-            with zipfile.ZipFile(path) as archive:
-                size = archive.getinfo(member).file_size
-                return archive.read(member) if size <= _MAX_XML else _refuse_size(member, size)
-        file = path / member
-        size = file.stat().st_size
-        return file.read_bytes() if size <= _MAX_XML else _refuse_size(member, size)
-    except (KeyError, FileNotFoundError) as error:
+        with (path / member).open("rb") as file:
+            content = file.read(MAX_XML + 1)
+    except FileNotFoundError as error:
         raise MissingInputError(f"{path}/{member} is not there; fetch the product again") from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except OSError as error:
         raise BadInputError(f"{path}/{member} cannot be read ({error})") from error
-
-
-def _refuse_size(member: str, size: int) -> bytes:
-    raise BadInputError(f"{member} has {size} bytes; a metadata file has a few million at most")
+    if len(content) > MAX_XML:
+        raise BadInputError(
+            f"{path}/{member} has more than {MAX_XML} bytes; a metadata file has a few million"
+        )
+    return content

@@ -19,6 +19,7 @@ from l1bsr_geo.errors import BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.readers.frame_stack import ARRAYS, Frame
+from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.readers.skysat_checks import (
     FrameGeometry,
     OpenedFrame,
@@ -38,7 +39,6 @@ from l1bsr_geo.readers.skysat_runs import (
     number_of,
     parse_reference,
 )
-from l1bsr_geo.readers.sources import open_raster
 
 _SATURATED = 4095.0  # 12 bits
 _UNLIKE = 1.1  # ratio of mean DN from which exposures are hardly equal

@@ -16,15 +16,16 @@ from l1bsr_geo.errors import (
     L1bsrGeoWarning,
     MissingInputError,
 )
-from l1bsr_geo.geometry.grid import GeoGrid
+from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.model import GeometryModel
 from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.frame_stack import ARRAYS, Frame, Survey, open_frame, survey
 from l1bsr_geo.readers.geotiff import geometry_of
+from l1bsr_geo.readers.ground import check_ground
+from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.readers.pinhole import read_pinhole
 from l1bsr_geo.readers.rpc import find_rpc
 from l1bsr_geo.readers.skysat_frames import FrameFacts
-from l1bsr_geo.readers.sources import open_raster
 
 FrameGeometry: TypeAlias = Literal["auto", "rpc", "pinhole", "none"]
 
@@ -120,24 +121,16 @@ def locate(opened: OpenedFrame, geometry: FrameGeometry) -> GeometryModel | None
         if model is None and geometry == "auto" and frame.level == "raster":
             with open_raster(frame.path) as raster:
                 model = geometry_of(raster)
-        if model is not None and not _leads_somewhere(model, shape):
-            model = None
-            raise BadInputError(f"the geometry of {frame.path} leads nowhere on the Earth")
+        if model is not None:
+            check_ground(model, Window(0, 0, *shape[::-1]), f"{frame.path}: its geometry")
     except BadInputError as error:
+        model = None
         warnings.warn(
             GeometryWarning(f"{error}; the frame goes without its geometry"), stacklevel=4
         )
     if model is None and geometry != "auto":
         raise MissingInputError(f"{frame.path} has no {geometry} geometry; leave the choice open")
     return model
-
-
-def _leads_somewhere(model: GeometryModel, shape: tuple[int, int]) -> bool:
-    """Whether the corners of a frame are places on the ground, and not all one place."""
-    x, y = np.array([0.0, 1, 1, 0]) * shape[1], np.array([0.0, 0, 1, 1]) * shape[0]
-    places = np.stack(model.localize(x, y), -1)
-    there = np.isfinite(places).all() and (np.abs(places[:, 1]) <= 90).all()
-    return bool(there and shapely.MultiPoint(places).convex_hull.area > 0)
 
 
 def drop_elsewhere(

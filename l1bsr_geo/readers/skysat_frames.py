@@ -109,7 +109,7 @@ def read_frame_index(folder: Path) -> dict[str, FrameFacts]:
             gsd=_positive(cells.get("gsd")),
             azimuth=_number(cells.get("sat_az")),
             elevation=_number(cells.get("sat_elev")),
-            bit_depth=_positive(cells.get("bit_dpth")),
+            bit_depth=_positive(cells.get("bit_dpth"), most=64),
             outline=parse_outline(cells.get("geom", "")),
         )
         for key in (cells.get("name"), cells.get("filename")):
@@ -150,6 +150,6 @@ def _number(text: str | None) -> float | None:
     return value if isfinite(value) else None
 
 
-def _positive(text: str | None) -> float | None:
+def _positive(text: str | None, most: float = 1e6) -> float | None:
     value = _number(text)
-    return value if value is not None and value > 0 else None
+    return value if value is not None and 0 < value <= most else None

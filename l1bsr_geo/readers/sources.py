@@ -7,7 +7,6 @@ at a time.
 
 import os
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import rasterio.windows
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.pixels import PixelSource
+from l1bsr_geo.readers.local_raster import cause_of, confined, open_confined
 
 _MAX_OPEN = 64
 
@@ -59,7 +58,7 @@ class RasterSource:
         except RasterioError as error:
             raise BadInputError(
                 f"{self.path} cannot be decoded at rows {window.row_off} to "
-                f"{window.row_off + window.height} ({_cause(error)}); the file is damaged or "
+                f"{window.row_off + window.height} ({cause_of(error)}); the file is damaged or "
                 "incomplete: fetch it again"
             ) from error
         return pixels
@@ -187,16 +186,9 @@ def open_source(path: str, band: int = 1, name: str = "") -> RasterSource:
             return RasterSource(path, band, raster.shape, np.dtype(raster.dtypes[band - 1]))
     except RasterioError as error:
         raise BadInputError(
-            f"{name} cannot be opened as an image ({_cause(error)}); the file is damaged or of "
+            f"{name} cannot be opened as an image ({cause_of(error)}); the file is damaged or of "
             "another format: fetch it again"
         ) from error
-
-
-def open_raster(path: str | os.PathLike[str]) -> Any:
-    """An open rasterio dataset; that sensor geometry has no map transform is no warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
 
 
 def check_complete(path: str, name: str) -> None:
@@ -207,7 +199,7 @@ def check_complete(path: str, name: str) -> None:
     if path.startswith("/vsi"):
         return
     file = Path(path)
-    if not file.exists():
+    if not os.path.exists(path):  # Path's own raises of links that lead in circles
         raise MissingInputError(f"{name} is not there; fetch the product again")
     size = file.stat().st_size
     if size == 0:
@@ -254,14 +246,14 @@ _rasters = _OpenRasters()
 def _opened(path: str) -> Iterator[Any]:
     """The open raster, for one thread at a time."""
     key = (path, *_stamp(path))
-    with _rasters.lock:
+    with confined(), _rasters.lock:
         if key not in _rasters:
-            _rasters[key] = (open_raster(path), threading.RLock())
+            _rasters[key] = (open_confined(path), threading.RLock())
         _rasters.move_to_end(key)
         raster, lock = _rasters[key]
         while len(_rasters) > _MAX_OPEN:
             _rasters.popitem(last=False)  # closes itself when its last reader lets go
-    with lock:
+    with confined(), lock:
         yield raster
 
 
@@ -282,10 +274,3 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason of a rasterio error, on one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())[:200]

@@ -8,8 +8,9 @@ from pathlib import Path
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images.bands import BandStack
+from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.readers.sentinel2_l1b import DEFAULT_BANDS
-from l1bsr_geo.readers.sources import open_raster, open_source
+from l1bsr_geo.readers.sources import open_source
 from l1bsr_geo.training.own_overlaps import OverlapSource, Stacks
 
 NAMES = (("left/{}", "right/{}"), ("0/{}", "1/{}"), ("{}_0", "{}_1"), ("{}_left", "{}_right"))

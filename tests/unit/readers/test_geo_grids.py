@@ -13,12 +13,12 @@ import rasterio
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError, OutputExistsError
 from l1bsr_geo.geometry.elevation import ConstantElevation
+from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.readers.sentinel2_geo_grids import first_node, read_geo_grids
 from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
 from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION
 from l1bsr_geo.readers.sentinel2_product import open_product
 from l1bsr_geo.readers.sentinel2_write_grids import write_geo_grids
-from l1bsr_geo.readers.sources import open_raster
 
 Maker = Callable[..., Path]
 GDAL = tuple(int(v) for v in rasterio.__gdal_version__.split(".")[:2])

@@ -324,7 +324,7 @@ def test_a_geometry_that_leads_nowhere_is_said(tmp_path):
     path = tmp_path / f"{collect.names[0]}_RPC.txt"
     text = path.read_text().replace("LINE_DEN_COEFF_1: 1.0", "LINE_DEN_COEFF_1: 1e300")
     path.write_text(text)
-    with pytest.warns(GeometryWarning, match="leads nowhere on the Earth; the frame goes without"):
+    with pytest.warns(GeometryWarning, match="leads nowhere: .*; the frame goes without"):
         burst = read_burst(tmp_path, frames=2)
     assert burst.grids[1].model is None
 
