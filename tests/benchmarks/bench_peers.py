@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import pooch
+import rasterio
 import torch
 from bench_end_to_end import make_weights
 from peers.environment import make_environment
@@ -38,6 +39,7 @@ from peers.landscape import make_holes, make_landscape, write_raster
 from peers.measure import run
 
 PEERS = Path(__file__).parent / "peers"
+SCRIPT = "plain script (reconstruction)"
 OURS = {"ours": {}, "ours, fp32": {"precision": "fp32"}}
 OPENSR = {
     "opensr-utils": {},
@@ -133,10 +135,14 @@ def compare_script(bench: Bench, side: int, turns: int) -> dict:
         "ours": command,
         "ours, fp32": [*command, "--precision", "fp32"],
         "ours, bf16": [*command, "--precision", "bf16"],
-        "plain script (reconstruction)": script,
+        SCRIPT: script,
     }
     made = bench.contest(contestants, source, turns)
     rows = {name: median_costs(costs) for name, costs in made["costs"].items()}
+    with rasterio.open(made["results"][SCRIPT]) as raster:
+        plain = raster.read().astype(np.float32)
+    for name, path in made["results"].items():
+        rows[name] |= compare_whole(path, plain)
     return {"rows": rows, "runs": made["costs"]}
 
 
@@ -149,7 +155,7 @@ def report(result: dict) -> None:
         print("\n".join(f"- {name}: {o or 'defaults'}" for name, o in options.items()))
     if "script" in result:
         title = f"REC on {result['crop']} x {result['crop']} px"
-        print_table(title, result["script"]["rows"], "plain script (reconstruction)")
+        print_table(title, result["script"]["rows"], SCRIPT)
 
 
 def main() -> None:

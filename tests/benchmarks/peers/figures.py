@@ -37,8 +37,8 @@ def compare_whole(path: Path, whole: np.ndarray) -> dict[str, float]:
             squares += float((difference**2).sum())
             above += int((difference > 1).sum())
     return {
-        "seams max [DN]": largest,
-        "seams rms [DN]": (squares / whole.size) ** 0.5,
+        "largest difference [DN]": largest,
+        "difference, rms [DN]": (squares / whole.size) ** 0.5,
         "> 1 DN [%]": 100 * above / whole.size,
     }
 

@@ -25,11 +25,11 @@ def make_landscape(side: int, seed: int = 0) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator, side: int, sigma: float) -> np.ndarray:
-    """Smooth noise of deviation 1."""
+    """Smooth noise of mean 0 and deviation 1."""
     field = gaussian_filter(
         rng.standard_normal((side, side)).astype(np.float32), sigma, mode="wrap"
     )
-    return field / field.std()
+    return (field - field.mean()) / field.std()
 
 
 def make_holes(side: int) -> np.ndarray:
