@@ -21,7 +21,7 @@ _CONVOLVING = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16: GPUs from Ampere on, AVX512-BF16, AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     # torch says it in public from 2.10 on, in private before

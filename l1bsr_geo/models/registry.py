@@ -1,16 +1,15 @@
 """Model: one of the models as the rest of the package runs it."""
 
 import copy
-import threading
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, cast, get_args
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, WeightsError
 from l1bsr_geo.models.base import (
@@ -22,14 +21,15 @@ from l1bsr_geo.models.base import (
     Statistics,
 )
 from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_provenance
+from l1bsr_geo.models.devices import Device, Pixels, find_slots, pick_device, stage
 from l1bsr_geo.models.entries import MODELS, find_entry
+from l1bsr_geo.models.identity import hash_restorer
+from l1bsr_geo.models.loading import Identity, load_once
+from l1bsr_geo.models.precision import Precision, computing, takes_bf16
 from l1bsr_geo.models.receptive_field import probe_halo
+from l1bsr_geo.models.view_checks import check_result, check_views
 
-__all__ = ["MODELS", "Model", "find_entry"]
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
-Pixels: TypeAlias = npt.NDArray[np.float32]
+__all__ = ["MODELS", "Device", "Model", "Precision", "find_entry"]
 
 
 class Model:
@@ -44,15 +44,19 @@ class Model:
             checkpoint as downloaded. Where None, the cached ones (``fetch``, ``import_weights``),
             else those that come with the package.
         device: ``"auto"`` takes a GPU where there is one.
-        precision: ``"bf16"`` runs convolutions in half the bits; ``"auto"`` is ``"fp32"``, because
-            bf16 costs REC more than 1 DN rms (with random weights and a result of 100 DN rms).
+        precision: ``"bf16"`` runs convolutions in half the bits; ``"auto"`` is ``"fp32"`` until
+            ``tiling.precision.settle_precision`` has looked at the scene. What is no network, or
+            finds motion, is always ``"fp32"``.
         scale: fine pixels to a pixel; where None that of the weights, or else the model's usual
             one.
 
     Attributes:
         spec: what the rest of the package must know.
-        weights_sha256: hash of the weights file, or None where nothing is trained.
+        weights_sha256: hash of the weights file, or of a restorer of one's own
+            (``identity.hash_restorer``); None where nothing is trained.
         licence: SPDX name of the weights' licence, or None where none is known.
+        device: as asked for.
+        precision: as above.
 
     Raises:
         BadOptionError: a name, scale, device or precision that is not to be had.
@@ -72,10 +76,10 @@ class Model:
         unusual = entry.unusual(scale)
         self.weights_sha256: str | None = None
         self.licence: str | None = None
-        self._name: str | None = name
+        self._name = name
         self._path: Path | None = None
         self._restorer: Restorer | None = None
-        self._set_options(device, precision)
+        _check_options(device, precision)
         if weights is not None and not entry.takes_weights:
             raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
         if entry.takes_weights:
@@ -84,28 +88,43 @@ class Model:
             self.licence = read_provenance(self._path, entry.weights).get("licence")
         with torch.device("meta"):  # costs nothing
             made = entry.make_for(self._path, scale) if self._path else entry.make(scale)
-        self.spec: ModelSpec = made.spec
-        with _lock(self.torch_device):  # what is wrong with weights is said before any work
-            self._load(self.torch_device)
+        self._set_up(made, device, precision)
+        self._load(self.torch_device)  # what is wrong with weights is said before any work
 
     @classmethod
     def from_restorer(
         cls, restorer: Restorer, device: Device = "auto", precision: Precision = "auto"
     ) -> "Model":
-        """Any restorer as a Model: a copy of it, which then travels whole when pickled."""
+        """Any restorer as a Model: a copy of it, which then travels whole when pickled.
+
+        It is made ready once in each process, however often it arrives there. A plain network of
+        single images becomes a restorer by ``models.single_image.SingleImage``.
+        """
+        _check_options(device, precision)
         model = cls.__new__(cls)
-        model.spec, model.weights_sha256, model.licence = restorer.spec, None, None
-        model._name = model._path = None
-        model._set_options(device, precision)
+        model.weights_sha256, model.licence = hash_restorer(restorer), None
+        model._name, model._path = uuid4().hex, None
         model._restorer = copy.deepcopy(restorer)
+        model._set_up(restorer, device, precision)
         return model
 
     @property
     def torch_device(self) -> torch.device:
         """The device in this process."""
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return pick_device(self.device)
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from other models, whatever device and precision it runs in."""
+        own = self._restorer is not None
+        return Identity(self._name, self.weights_sha256, self.spec.scale, own)
+
+    def at_precision(self, precision: Precision) -> "Model":
+        """The same model at another precision; what is always fp32 stays so."""
+        _check_options(self.device, precision)
+        model = copy.copy(self)
+        model.precision = precision if self._takes_bf16 else "fp32"
+        return model
 
     def restore(
         self,
@@ -114,7 +133,7 @@ class Model:
         statistics: Statistics | None = None,
         exposures: Pixels | None = None,
     ) -> Pixels:
-        """Restore a batch; one at a time runs on a device, whoever calls.
+        """Restore a batch; so many at a time run on a device as it has slots, whoever calls.
 
         Args:
             views: (B, T, C, H, W) [DN], any size: it is padded by its edge to ``spec.multiple``.
@@ -129,19 +148,17 @@ class Model:
         Raises:
             BadInputError: bands, frames or shapes that the model does not take.
         """
-        self._check(views, flow, exposures)
-        device = self.torch_device
-        with _lock(device), torch.inference_mode(), self._autocast(device):
-            restorer = self._load(device)
-            x, motion, times = self._inputs(views, flow, exposures, device)
+        check_views(self.spec, views, flow, exposures)
+
+        def run(restorer: Restorer, x: Tensor, motion: Tensor | None, times: Tensor | None) -> Any:
             if statistics and self.spec.scene_statistics:
-                frozen = {k: torch.as_tensor(v, device=device) for k, v in statistics.items()}
-                y = cast("SceneRestorer", restorer)(x, motion, frozen)
-            elif self.spec.exposures:
-                y = cast("BurstRestorer", restorer)(x, motion, exposures=times)
-            else:
-                y = restorer(x, motion)
-            return self._output(y, views)
+                frozen = {k: torch.as_tensor(v, device=x.device) for k, v in statistics.items()}
+                return cast("SceneRestorer", restorer)(x, motion, frozen)
+            if self.spec.exposures:
+                return cast("BurstRestorer", restorer)(x, motion, exposures=times)
+            return restorer(x, motion)
+
+        return self._compute(run, views, flow, exposures)
 
     def restore_references(
         self,
@@ -168,20 +185,19 @@ class Model:
             BadInputError: as ``restore``.
             BadOptionError: the model does not encode frames, or there is no such reference.
         """
-        self._check(views, flow, exposures)
+        check_views(self.spec, views, flow, exposures)
         wrong = [r for r in references if not 0 <= r < views.shape[1]]
         if wrong:
             raise BadOptionError(f"there is no frame {wrong[0]} in a burst of {views.shape[1]}")
-        device = self.torch_device
-        with _lock(device), torch.inference_mode(), self._autocast(device):
-            restorer = self._load(device)
+
+        def run(restorer: Restorer, x: Tensor, motion: Tensor | None, times: Tensor | None) -> Any:
             if not isinstance(restorer, EncodingRestorer):
                 raise BadOptionError(
                     f"{self.spec.name} does not encode frames by themselves; restore each reference"
                 )
-            x, motion, times = self._inputs(views, flow, exposures, device)
-            y = restorer.restore_references(x, motion, references, exposures=times)
-            return self._output(y, views)
+            return restorer.restore_references(x, motion, references, exposures=times)
+
+        return self._compute(run, views, flow, exposures)
 
     def scene_statistics(self, views_list: Iterable[Pixels]) -> Statistics:
         """What the model pools over a scene, averaged over samples of it by their pixels.
@@ -197,11 +213,11 @@ class Model:
         total: dict[str, npt.NDArray[np.float64]] = {}
         count = 0
         for views in views_list:
-            self._check(views, None)
+            check_views(self.spec, views, None)
             pixels = views.shape[0] * views.shape[-2] * views.shape[-1]
             count += pixels
-            for name, value in self._statistics(views).items():
-                total[name] = total.get(name, np.float64(0)) + pixels * value.cpu().double().numpy()
+            for name, value in self._pool(views).items():
+                total[name] = total.get(name, np.float64(0)) + pixels * value
         if not count:
             raise BadInputError(f"{self.spec.name}: scene statistics of no sample at all")
         return {name: value / count for name, value in total.items()}
@@ -209,106 +225,68 @@ class Model:
     def probe_halo(self, tolerance: float = 0.01) -> int:
         """How far the restorer looks [px of the input]; see ``receptive_field.probe_halo``.
 
-        Measured once in each process for a model by name.
+        Measured once in each process.
         """
         device = self.torch_device
-        key = (self._name, self.weights_sha256, self.spec.scale, tolerance)
-        with _lock(device):
-            if self._name is None or key not in _PROBED:
+        key = self.identity, tolerance
+        with find_slots(device).take() as slot, slot.launch():
+            if key not in _PROBED:
                 _PROBED[key] = probe_halo(self._load(device), tolerance=tolerance, device=device)
             return _PROBED[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_ready"}
 
     def __repr__(self) -> str:
         return f"Model({self.spec.name!r}, device={self.device!r}, precision={self.precision!r})"
 
-    def _statistics(self, views: Pixels) -> dict[str, Tensor]:
+    def _set_up(self, restorer: Restorer, device: Device, precision: Precision) -> None:
+        self.spec: ModelSpec = restorer.spec
+        self.device: Device = device
+        self._takes_bf16 = takes_bf16(restorer)
+        self.precision: Precision = precision if self._takes_bf16 else "fp32"
+
+    def _compute(
+        self,
+        run: Callable[[Restorer, Tensor, Tensor | None, Tensor | None], Tensor],
+        views: Pixels,
+        flow: Pixels | None,
+        exposures: Pixels | None,
+    ) -> Pixels:
+        """Views to the device, a result (..., H, W) back: nothing is waited for but the end."""
+        spec, device = self.spec, self.torch_device
+        staged = stage(views, spec.multiple, device)
+        motion = None if flow is None or not spec.flow else stage(flow, spec.multiple, device)
+        times = None if exposures is None or not spec.exposures else stage(exposures, 1, device)
+        height, width = (spec.scale * n for n in views.shape[-2:])
+        with find_slots(device).take() as slot:
+            with slot.launch(), torch.inference_mode(), computing(self.precision, device):
+                restorer = self._load(device)
+                sent = (None if v is None else slot.send(v) for v in (motion, times))
+                y = run(restorer, slot.send(staged).div_(spec.gain), *sent)
+                check_result(spec, staged.shape, y.shape)
+                arrival = slot.fetch(y[..., :height, :width].float() * spec.gain)
+            return arrival.wait()
+
+    def _pool(self, views: Pixels) -> dict[str, npt.NDArray[np.float64]]:
+        """What a scene restorer pools on some views."""
         device = self.torch_device
-        with _lock(device), torch.inference_mode(), self._autocast(device):
-            restorer = cast("SceneRestorer", self._load(device))
-            return restorer.scene_statistics(self._tensor(views, device) / self.spec.gain)
-
-    def _set_options(self, device: Device, precision: Precision) -> None:
-        for what, value, choices in (
-            ("device", device, get_args(Device)),
-            ("precision", precision, get_args(Precision)),
+        staged = stage(views, self.spec.multiple, device)
+        with (
+            find_slots(device).take() as slot,
+            slot.launch(),
+            torch.inference_mode(),
+            computing(self.precision, device),
         ):
-            if value not in choices:
-                raise BadOptionError(f"{what} is {value!r}; it must be one of {', '.join(choices)}")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise BadOptionError(
-                "device is cuda, but torch finds no GPU here; use auto or cpu, or install a CUDA "
-                "build of torch"
-            )
-        self.device, self.precision = device, precision
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.precision != "bf16":
-            return nullcontext()
-        return torch.autocast(device.type, torch.bfloat16)
-
-    def _inputs(
-        self, views: Pixels, flow: Pixels | None, exposures: Pixels | None, device: torch.device
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        x = self._tensor(views, device).div_(self.spec.gain)
-        motion = None if flow is None or not self.spec.flow else self._tensor(flow, device)
-        if exposures is None or not self.spec.exposures:
-            return x, motion, None
-        return x, motion, torch.from_numpy(np.array(exposures, np.float32)).to(device)
-
-    def _output(self, fine: Tensor, views: Pixels) -> Pixels:
-        height, width = (self.spec.scale * n for n in views.shape[-2:])
-        fine = fine[..., :height, :width].float() * self.spec.gain
-        return cast("Pixels", fine.cpu().contiguous().numpy())
-
-    def _tensor(self, array: Pixels, device: torch.device) -> Tensor:
-        below, right = (-n % self.spec.multiple for n in array.shape[-2:])
-        width = [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)]
-        padded = np.pad(np.asarray(array, np.float32), width, mode="edge")
-        return torch.from_numpy(padded).to(device)
-
-    def _check(self, views: Pixels, flow: Pixels | None, exposures: Pixels | None = None) -> None:
-        spec = self.spec
-        if views.ndim != 5 or 0 in views.shape:
-            raise BadInputError(
-                f"{spec.name} takes views (batch, frame, band, row, column); got {views.shape}"
-            )
-        frames, bands = views.shape[1:3]
-        if not spec.frames[0] <= frames <= spec.frames[1]:
-            raise BadInputError(
-                f"{spec.name} takes {spec.frames[0]} to {spec.frames[1]} frames; got {frames}"
-            )
-        if spec.bands is not None and bands != len(spec.bands):
-            raise BadInputError(
-                f"{spec.name} takes {len(spec.bands)} bands ({', '.join(spec.bands)}); got {bands}"
-            )
-        if flow is not None and flow.shape != (*views.shape[:3], 2, *views.shape[3:]):
-            raise BadInputError(
-                f"{spec.name}: the flow of views {views.shape} has shape {flow.shape}"
-            )
-        if exposures is None or not spec.exposures:
-            return
-        if exposures.shape != views.shape[:2] or not (exposures > 0).all():
-            raise BadInputError(
-                f"{spec.name} takes an exposure above zero for each of {views.shape[0]} x "
-                f"{frames} frames; got {np.array2string(np.asarray(exposures), threshold=8)}"
-            )
+            restorer = cast("SceneRestorer", self._load(device))
+            pooled = restorer.scene_statistics(slot.send(staged) / self.spec.gain)
+            return {name: value.cpu().double().numpy() for name, value in pooled.items()}
 
     def _load(self, device: torch.device) -> Restorer:
-        """The restorer on the device, from this process's own where it was loaded before."""
-        if self._restorer is not None:
-            if getattr(self, "_ready", None) is None:
-                self._ready = _prepare(copy.deepcopy(self._restorer), device)
-            return self._ready
-        key = (cast("str", self._name), self.weights_sha256, self.spec.scale, device)
-        if key not in _LOADED:
-            _LOADED[key] = _prepare(self._build(), device)
-        return _LOADED[key]
+        """The restorer on the device, this process's own where it was loaded before."""
+        return load_once(self.identity, device, self._build)
 
     def _build(self) -> Restorer:
-        entry = find_entry(cast("str", self._name))
+        if self._restorer is not None:
+            return copy.deepcopy(self._restorer)
+        entry = find_entry(self._name)
         if self._path is None:
             return entry.make(self.spec.scale)
         if hash_file(self._path) != self.weights_sha256:
@@ -316,19 +294,18 @@ class Model:
         return entry.load(self._path, self.spec.scale)
 
 
-_LOADED: dict[tuple[str, str | None, int, torch.device], Restorer] = {}
-_PROBED: dict[tuple[str | None, str | None, int, float], int] = {}
-_LOCKS: dict[torch.device, threading.RLock] = {}
+_PROBED: dict[tuple[Identity, float], int] = {}
 
 
-def _lock(device: torch.device) -> threading.RLock:
-    # setdefault is one step: two threads never get two locks
-    return _LOCKS.setdefault(device, threading.RLock())
-
-
-def _prepare(restorer: Restorer, device: torch.device) -> Restorer:
-    if isinstance(restorer, nn.Module):
-        restorer.requires_grad_(False)
-        # convolutions are a quarter faster with the channels last, measured with REC on a CPU
-        cast("Any", restorer.eval().to(device)).to(memory_format=torch.channels_last)
-    return restorer
+def _check_options(device: Device, precision: Precision) -> None:
+    for what, value, choices in (
+        ("device", device, get_args(Device)),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if value not in choices:
+            raise BadOptionError(f"{what} is {value!r}; it must be one of {', '.join(choices)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadOptionError(
+            "device is cuda, but torch finds no GPU here; use auto or cpu, or install a CUDA "
+            "build of torch"
+        )

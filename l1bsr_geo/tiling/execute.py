@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
-from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -17,10 +15,9 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
-from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.pixels import GeoImage, Scene, Views
 from l1bsr_geo.tiling.encoding import Encoding, OutputType, choose_encoding
-from l1bsr_geo.tiling.nodata import BoolArray, fill_nodata, find_valid, read_views
+from l1bsr_geo.tiling.nodata import BoolArray, fill_views, find_valid, read_views
 from l1bsr_geo.tiling.plan import Tile, TilePlan
 from l1bsr_geo.tiling.statistics import take_statistics
 
@@ -190,7 +187,7 @@ def _restore_tiles(
         views = read_views(scene, tile.read)
         valid[i] = find_valid(views, tile, plan, uses_flow=spec.flow)
         if valid[i].any():  # what has no data costs no forward
-            ready[i] = _fill(scene, plan, tile, views, gaps=spec.exposures)
+            ready[i] = fill_views(scene, plan, tile.read, views, gaps=spec.exposures)
     if ready:
         pixels = np.stack([views.pixels for views in ready.values()])
         flow = _stack_flow(list(ready.values())) if spec.flow else None
@@ -201,29 +198,6 @@ def _restore_tiles(
             restored[i] = output[:, rows, cols]
             _check_finite(restored[i], valid[i], tiles[i], spec.name)
     return [(encoding.encode(r, v), v) for r, v in zip(restored, valid, strict=True)]
-
-
-def _fill(scene: Scene, plan: TilePlan, tile: Tile, views: Views, *, gaps: bool) -> Views:
-    """Views without holes; with ``gaps`` only the first frame's, and NaN in those of the others.
-
-    What the nearest valid pixel is must not depend on the tile, or tiles would not meet beside
-    nodata: a hole within the halo of a valid pixel has its nearest one within sqrt(2) halos. Tiles
-    with holes are therefore read once more, that much larger.
-    """
-    flow = None if views.flow is None else np.nan_to_num(views.flow, nan=0.0)
-    filling = slice(0, 1 if gaps else None)
-    pixels = views.pixels
-    if gaps:
-        pixels = np.where(views.valid, pixels, np.float32(np.nan))
-    if views.valid[filling].all():
-        return replace(views, pixels=pixels, flow=flow)
-    margin = ceil(sqrt(2) * (plan.halo + plan.multiple))
-    wide = tile.read.grow(margin).intersect(Window(0, 0, plan.shape[1], plan.shape[0]))
-    around = views if wide == tile.read else read_views(scene, wide)
-    rows, cols = tile.read.shift(-wide.col_off, -wide.row_off).slices
-    filled = fill_nodata(around.pixels[filling], around.valid[filling])[:, :, rows, cols]
-    pixels = np.concatenate([filled, pixels[len(filled) :]])
-    return replace(views, pixels=pixels, flow=flow)
 
 
 def _stack_flow(views: list[Views]) -> npt.NDArray[np.float32] | None:

@@ -1,6 +1,7 @@
 """What a network must not see and what it must not be believed on: pixels without data."""
 
 from dataclasses import replace
+from math import ceil, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,36 @@ def fill_nodata(pixels: npt.NDArray[np.float32], valid: BoolArray) -> npt.NDArra
             known = mask
         filled[frame, band] = filled[frame, band][rows, cols]
     return filled
+
+
+def fill_views(scene: Scene, plan: TilePlan, window: Window, views: Views, *, gaps: bool) -> Views:
+    """Views without holes, as a model takes them.
+
+    What the nearest valid pixel is must not depend on the tile, or tiles would not meet beside
+    nodata: a hole within the halo of a valid pixel has its nearest one within sqrt(2) halos. Tiles
+    with holes are therefore read once more, that much larger.
+
+    Args:
+        scene: where the views were read.
+        plan: the scene's.
+        window: that was read.
+        views: what was read.
+        gaps: fill the first frame only, and leave NaN where the others have no data.
+    """
+    flow = None if views.flow is None else np.nan_to_num(views.flow, nan=0.0)
+    filling = slice(0, 1 if gaps else None)
+    pixels = views.pixels
+    if gaps:
+        pixels = np.where(views.valid, pixels, np.float32(np.nan))
+    if views.valid[filling].all():
+        return replace(views, pixels=pixels, flow=flow)
+    margin = ceil(sqrt(2) * (plan.halo + plan.multiple))
+    wide = window.grow(margin).intersect(Window(0, 0, plan.shape[1], plan.shape[0]))
+    around = views if wide == window else read_views(scene, wide)
+    rows, cols = window.shift(-wide.col_off, -wide.row_off).slices
+    filled = fill_nodata(around.pixels[filling], around.valid[filling])[:, :, rows, cols]
+    pixels = np.concatenate([filled, pixels[len(filled) :]])
+    return replace(views, pixels=pixels, flow=flow)
 
 
 def find_valid(views: Views, tile: Tile, plan: TilePlan, *, uses_flow: bool) -> BoolArray:

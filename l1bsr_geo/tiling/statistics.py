@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,21 +26,32 @@ def take_statistics(model: Model, scene: Scene, plan: TilePlan) -> Any:
     scene has no data at all.
     """
     for size in (SAMPLE_SIZE, max(plan.shape)):
-        views = [v for part in _parts(plan) if (v := _read_sample(scene, plan, part, size))]
-        if views:
+        samples = [s for part in _parts(plan) if (s := read_sample(scene, plan, part, size))]
+        if samples:
+            views = (views for _, views in samples)
             return model.scene_statistics([fill_nodata(v.pixels, v.valid)[None] for v in views])
     return None
 
 
-def _read_sample(scene: Scene, plan: TilePlan, tiles: list[int], size: int) -> Views | None:
-    """The middle of the first tile of which more than half is valid, else of the most valid."""
-    sample: Views | None = None
+def read_sample(
+    scene: Scene, plan: TilePlan, tiles: Iterable[int], size: int
+) -> tuple[Window, Views] | None:
+    """The middle of the first tile of which more than half is valid, else of the most valid.
+
+    Args:
+        scene: what is read.
+        plan: its tiles.
+        tiles: which of them, in the order to be tried.
+        size: largest side of the window [px].
+    """
+    sample: tuple[Window, Views] | None = None
     most = 0.0
     for index in tiles:
-        views = read_views(scene, _middle(plan[index].core, size))
+        window = _middle(plan[index].core, size)
+        views = read_views(scene, window)
         share = float(views.valid[0].all(0).mean())
         if share > most:
-            sample, most = views, share
+            sample, most = (window, views), share
         if share > 0.5:
             break
     return sample

@@ -1,6 +1,7 @@
 import pickle
 import shutil
 import threading
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ def test_weights_are_read_once_in_a_process(small_rec):
 
 def test_weights_that_changed_on_the_way_are_refused(small_rec, monkeypatch):
     parcel = pickle.dumps(Model("l1bsr-rcan", weights=small_rec))
-    monkeypatch.setattr("l1bsr_geo.models.registry._LOADED", {})  # another process
+    monkeypatch.setattr("l1bsr_geo.models.loading._LOADED", OrderedDict())  # another process
     small_rec.write_bytes(small_rec.read_bytes()[:-1] + b"\7")
     with pytest.raises(WeightsError, match="changed since"):
         pickle.loads(parcel).restore(views(1, 1, 4, 4, 4))

@@ -155,7 +155,9 @@ def test_the_result_says_where_it_is_and_how_it_was_made(make_model, make_scene,
     assert image.pixels.attrs["model"] == "convolutions"
     assert (image.pixels.attrs["tile_size"], image.pixels.attrs["tile_halo"]) == (16, 5)
     assert image.pixels.attrs["nodata"] == 7
-    assert "weights_sha256" not in image.pixels.attrs  # nothing trained
+    assert image.pixels.attrs["weights_sha256"] == model.weights_sha256
+    plain = map_tiles(Model("bicubic"), scene)
+    assert "weights_sha256" not in plain.pixels.attrs  # nothing trained
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"dtype": "int8"}])
