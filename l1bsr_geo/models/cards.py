@@ -1,11 +1,13 @@
 """Model cards: what a weights file is, written from what it says of itself."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import safetensors
+import torch
 
 from l1bsr_geo.errors import WeightsError
 from l1bsr_geo.models.base import ModelSpec
@@ -55,9 +57,12 @@ def write_card(weights: Path, results: Results | None = None, name: str | None =
     """
     facts = read_facts(weights)
     entry = find_entry(facts.get("model", name or ""))
-    spec = entry.make_for(weights).spec
+    with torch.device("meta"):  # costs nothing, whatever the file says
+        spec = entry.make_for(weights).spec
     told = {key: _read_mapping(weights, facts, key) for key in _MAPPINGS}
     recipe = told["recipe"]
+    if not all(isinstance(recipe.get(key) or {}, dict) for key in ("data", "validation")):
+        raise WeightsError(f"{weights}: data or validation of its recipe is no JSON object")
     sections = (
         _say_what(weights, facts, told["network"], spec),
         _say_data(facts, recipe),
@@ -73,13 +78,15 @@ def write_card(weights: Path, results: Results | None = None, name: str | None =
     )
     parts = [f"# {spec.name} x{spec.scale}"]
     parts += [f"## {head}\n\n{text}" for head, text in zip(SECTIONS, sections, strict=True)]
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n"
+    # a terminal obeys control characters
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _read_mapping(weights: Path, facts: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
         value = json.loads(facts.get(key, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise WeightsError(f"{weights}: what it says under {key} is no JSON object")
@@ -126,7 +133,7 @@ def _say_schedule(
 
 def _say_hardware(facts: Mapping[str, str]) -> str:
     lines = _list_values("hardware", facts.get("hardware"))
-    if facts.get("seconds", "").isdigit():
+    if re.fullmatch(r"[0-9]{1,12}", facts.get("seconds", "")):
         minutes = int(facts["seconds"]) / 60
         lines.append(
             f"- time: {minutes / 60:.1f} h" if minutes >= 90 else f"- time: {minutes:.1f} min"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pooch
 import safetensors
@@ -206,7 +207,7 @@ def read_provenance(path: Path, published: PublishedWeights | None) -> dict[str,
             return {}
         return {name: value for name, value in asdict(published).items() if value is not None}
     sidecar = path.with_suffix(".json")
-    if sidecar.is_file() and json.loads(sidecar.read_text()).get("sha256") != hash_file(path):
+    if sidecar.is_file() and read_json(sidecar.read_bytes()).get("sha256") != hash_file(path):
         raise WeightsError(
             f"{path}: its sha256 is not the one in {sidecar.name} beside it: changed or damaged; "
             "fetch or import the weights again"
@@ -227,6 +228,26 @@ def read_facts(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except safetensors.SafetensorError:
         return {}  # not weights at all, which reading it says better
+
+
+def read_json(text: str | bytes) -> dict[str, Any]:
+    """The object of a JSON text; empty where it is no such text, however it is damaged."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def count_tensors(path: Path) -> int:
+    """How many tensors a safetensors file holds; 0 for any other file."""
+    if _is_pickle(path):
+        return 0
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return len(file.keys())
+    except safetensors.SafetensorError:
+        return 0
 
 
 def hash_file(path: Path) -> str:
@@ -255,11 +276,16 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _is_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
     # torch writes a zip, or before 1.6 a bare pickle; safetensors opens with a length and a brace
-    return start[8:9] != b"{" and (zipfile.is_zipfile(path) or start[:1] == b"\x80")
+    return start[8:9] != b"{" and start.startswith((b"PK", b"\x80"))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -273,7 +299,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path, expected: Shapes | None) -> dict[str, Tensor]:
     try:
+        if _is_zip(path):
+            _check_stored(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: a pickle that holds more than weights, or a damaged one; it was not loaded, "
@@ -283,12 +313,26 @@ def _read_torch(path: Path, expected: Shapes | None) -> dict[str, Tensor]:
         reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise WeightsError(f"{path}: not a torch checkpoint, or a damaged one: {reason}") from error
     state = find_state(loaded, expected)
+    for name, v in state.items():
+        # an expanded tensor has more values than its file has bytes for
+        if v.layout != torch.strided or v.is_meta or v.nbytes > v.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: {name} is no plain tensor with a value to each place")
     if not state:
         raise WeightsError(
             f"{path}: a torch file without parameters: neither a dictionary of tensors nor one "
             f"under {', '.join(WHERE)}"
         )
     return state
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse a torch file that is compressed: torch does not, and it could be a thousand times."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise WeightsError(
+                f"{path}: a compressed .zip, which torch does not write; unpack it, and give the "
+                "checkpoint inside"
+            )
 
 
 def _size(shape: torch.Size) -> str:

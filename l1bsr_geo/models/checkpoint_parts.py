@@ -15,6 +15,7 @@ Shapes: TypeAlias = Mapping[str, torch.Size]
 WHERE = ("state_dict", "model_state_dict", "model", "net", "network", "params", "params_ema")
 """Under which names the parameters of a network usually are."""
 
+_DEPTH = 16  # of dictionaries in each other; one can even hold itself
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
@@ -39,24 +40,25 @@ def find_state(loaded: object, expected: Shapes | None = None) -> dict[str, Tens
     return {f"{where}.{name}": v for where, part in parts.items() for name, v in part.items()}
 
 
-def _find_parts(loaded: object, where: str = "") -> dict[str, dict[str, Tensor]]:
+def _find_parts(loaded: object, where: str = "", depth: int = 0) -> dict[str, dict[str, Tensor]]:
     """Every dictionary of tensors, by its place in the file."""
-    if not isinstance(loaded, Mapping) or not all(isinstance(name, str) for name in loaded):
+    strings = isinstance(loaded, Mapping) and all(isinstance(name, str) for name in loaded)
+    if not isinstance(loaded, Mapping) or not strings or depth == _DEPTH:
         return {}  # an optimizer's have numbers for names
     if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
         return {where: _clean(loaded)}
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in loaded.items():
-        found |= _find_parts(value, f"{where}.{name}" if where else name)
+        found |= _find_parts(value, f"{where}.{name}" if where else name, depth + 1)
     return found
 
 
-def _find_usual(loaded: object) -> State | None:
-    if not isinstance(loaded, Mapping):
+def _find_usual(loaded: object, depth: int = 0) -> State | None:
+    if not isinstance(loaded, Mapping) or depth == _DEPTH:
         return None
     if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
         return {str(name): v for name, v in loaded.items()}
-    inner = (_find_usual(loaded[key]) for key in WHERE if key in loaded)
+    inner = (_find_usual(loaded[key], depth + 1) for key in WHERE if key in loaded)
     return next((state for state in inner if state is not None), None)
 
 

@@ -13,10 +13,12 @@ from torch import nn
 from l1bsr_geo.errors import BadOptionError, WeightsError
 from l1bsr_geo.models import csr, csr_compact, dsa, hdr_dsp, highresnet, l1bsr, rcan
 from l1bsr_geo.models.act import ACT
+from l1bsr_geo.models.architecture import no_larger_than
 from l1bsr_geo.models.base import ModelSpec, Restorer
 from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
     check_fits,
+    count_tensors,
     read_checkpoint,
     read_facts,
 )
@@ -104,14 +106,15 @@ class Entry:
             )
         try:
             architecture = json.loads(network or "{}")
-            restorer = self.make(scale if at is None else int(at), **architecture)
+            with no_larger_than(count_tensors(path)):
+                restorer = self.make(scale if at is None else int(at), **architecture)
         except Exception as error:  # a file can say anything
             if network is None and at is None:
                 raise
-            reason = " ".join(f"{type(error).__name__} {error}".split())
+            reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
             raise WeightsError(
-                f"{path}: says that it is for a {name} at scale {at} with {network}, which cannot "
-                f"be built: {reason}"
+                f"{path}: says that it is for a {name} at scale {at} with {str(network)[:200]}, "
+                f"which cannot be built: {reason}"
             ) from error
         found = restorer.spec
         if found.name != name or (at is not None and str(found.scale) != at):

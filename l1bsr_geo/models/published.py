@@ -104,7 +104,6 @@ def import_weights(
     with torch.device("meta"):
         scale = entry.unusual(entry.make_for(path).spec.scale)
     target = find_cached(name, cache, scale)
-    target.parent.mkdir(parents=True, exist_ok=True)
     return _convert(path, name, target, source=path.name)
 
 
@@ -163,6 +162,7 @@ def _convert(path: Path, name: str, target: Path, source: str) -> Path:
     check_fits(state, shapes, f"{path} as weights of {name}")
     facts = {"model": name, "source": source, "converted_by": f"l1bsr_geo {__version__}"}
     facts |= read_provenance(path, entry.weights)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
         converted, sidecar = Path(folder) / target.name, Path(folder) / "sidecar.json"
         tensors = {k: v.contiguous() for k, v in state.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from l1bsr_geo.errors import BadInputError, MissingInputError
 
+_CHUNK = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 """What zipfile raises of damaged or encrypted archives, and of unknown ways of packing."""
 
@@ -46,6 +47,18 @@ def read_head(archive: Path, name: str, count: int) -> bytes:
     """
     with _opened(archive, f"{archive}/{name}") as opened, opened.open(name) as file:
         return file.read(count)
+
+
+def check_member(archive: Path, name: str) -> None:
+    """Read a file in a .zip through, and see that it is what was packed, by its checksum.
+
+    Raises:
+        MissingInputError: it is not there.
+        BadInputError: it is damaged.
+    """
+    with _opened(archive, f"{archive}/{name}") as opened, opened.open(name) as file:
+        while file.read(_CHUNK):
+            pass
 
 
 @contextmanager

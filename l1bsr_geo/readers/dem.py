@@ -23,6 +23,9 @@ from l1bsr_geo.readers.local_raster import cause_of, open_raster
 SUFFIXES = (".tif", ".tiff", ".dt0", ".dt1", ".dt2", ".hgt", ".vrt", ".img", ".jp2", ".bil")
 _MARGIN = 0.02  # [degrees] beyond the bounds: relief moves pixels by some hundred metres
 _MAX_PIXELS = 50_000_000
+_HEIGHTS = -12_000.0, 100_000.0  # [m] between which a value is a height
+_STEPS = 1e-7, 20.0  # [degrees] what the pixel of a DEM can measure
+_MAX_GEOID = 250_000_000  # pixels: those of one minute have 233 million
 _LONLAT = CRS.from_epsg(4326)
 
 Bounds = tuple[float, float, float, float]
@@ -156,6 +159,11 @@ def _resolution(
         with _open(file) as raster:
             box = _lonlat_bounds(raster, file)
             step = (box[2] - box[0]) / raster.width, (box[3] - box[1]) / raster.height
+            if not all(_STEPS[0] <= s <= _STEPS[1] for s in step):
+                raise BadInputError(
+                    f"{file} has pixels of {step[0]:g} x {step[1]:g} degrees; a DEM has some 1e-5 "
+                    "to 0.1: set the right map transform, or take it away"
+                )
             if step < finest:
                 finest, corner = step, (box[0], box[3])
     lon, lat = finest
@@ -214,7 +222,7 @@ def _paste(
             heights = warped.read(1, window=RasterWindow(0, 0, right - left, bottom - top))
     except RasterioError as error:
         raise BadInputError(f"{file} cannot be read ({error}); fetch it again") from error
-    good = np.isfinite(heights) & (heights > -12_000)
+    good = (heights > _HEIGHTS[0]) & (heights < _HEIGHTS[1])  # NaN is not
     part = out[top:bottom, left:right]
     part[good & ~np.isfinite(part)] = heights[good & ~np.isfinite(part)]
 
@@ -224,8 +232,12 @@ def _geoid_heights(grid: SampledElevation, file: Path) -> npt.NDArray[np.float32
     if not file.exists():
         raise MissingInputError(f"{file} is not there; a geoid grid such as egm96_15.gtx expected")
     with _open(file) as raster:
+        t, (height, width) = raster.transform, raster.shape
+        if height * width > _MAX_GEOID or not (t.a > 0 > t.e) or t.b or t.d:
+            raise BadInputError(
+                f"{file} is no north-up grid of {_MAX_GEOID} nodes at most; a geoid grid is"
+            )
         values = raster.read(1).astype(np.float32)
-        t, width = raster.transform, raster.width
     if abs(values[np.isfinite(values)]).max(initial=0) > 200:
         raise BadInputError(f"{file} has values beyond 200 m; a geoid grid has none")
     rows, columns = grid.values.shape
@@ -238,7 +250,13 @@ def _geoid_heights(grid: SampledElevation, file: Path) -> npt.NDArray[np.float32
         values = np.concatenate([values[:, :period], values[:, :2]], axis=1)
     y = (lat - t.f) / t.e - 0.5
     geoid = SampledElevation(values, 0.0, 0.0, 1.0, 1.0)
-    return geoid.height(x[None, :], -y[:, None]).astype(np.float32)
+    heights = geoid.height(x[None, :], -y[:, None]).astype(np.float32)
+    inside = min(x.min(), y.min()) > -1 and x.max() < values.shape[1] and y.max() < height
+    if not (inside and np.isfinite(heights).all()):
+        raise BadInputError(
+            f"{file} has no value at some places of the DEM; give a geoid grid of the whole area"
+        )
+    return heights
 
 
 def _is_orthometric(tiles: Sequence[Path]) -> bool:

@@ -122,7 +122,7 @@ def _names_in_vrt(vrt: Path) -> set[Path]:
     if vrt.stat().st_size > _MAX_VRT:
         raise BadInputError(f"{vrt} has {vrt.stat().st_size} bytes, too many for a .vrt")
     try:
-        root = ElementTree.fromstring(vrt.read_bytes())
+        root = ElementTree.fromstring(vrt.read_bytes(), forbid_dtd=True)
     except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise BadInputError(f"{vrt} is no valid .vrt ({error}); make it again") from error
     names = set()

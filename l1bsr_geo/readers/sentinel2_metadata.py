@@ -29,7 +29,7 @@ RESOLUTION = {b: 60 if b in ("B01", "B09", "B10") else 20 for b in BANDS} | dict
 MAX_XML = 1 << 26
 """Bytes of an xml, at most: a datastrip has 3 MB for 25 s, so some 40 MB for the longest."""
 
-_MAX_TAGS = 4_000_000  # an element costs 100 times its 4 bytes of text in memory
+_MAX_TAGS = 2_000_000  # each costs some 200 bytes of memory; a datastrip has 60 000
 _YEARS = range(2000, 2101)
 _PLATFORMS = {"Sentinel-2A": "S2A", "Sentinel-2B": "S2B", "Sentinel-2C": "S2C"}
 
@@ -65,7 +65,7 @@ def parse_xml(text: bytes, name: str) -> Element:
             "million bytes at most"
         )
     try:
-        root: Element = defusedxml.ElementTree.fromstring(text)
+        root: Element = defusedxml.ElementTree.fromstring(text, forbid_dtd=True)
     except (ParseError, ValueError, LookupError) as error:
         # DefusedXmlException is a ValueError; LookupError is an encoding nobody knows
         kind = "forbidden xml" if isinstance(error, DefusedXmlException) else "not well-formed xml"

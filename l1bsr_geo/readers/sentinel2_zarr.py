@@ -4,11 +4,15 @@
 the layout: eopf 2.8.1, eopf/product/models/S02MSIL1B.json. Needs the ``zarr`` extra.
 """
 
+import json
+import math
 import os
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +22,27 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
-from l1bsr_geo.errors import BadInputError, BadOptionError, GeometryWarning, MissingInputError
+from l1bsr_geo.errors import (
+    BadInputError,
+    BadOptionError,
+    GeometryWarning,
+    L1bsrGeoError,
+    MissingInputError,
+)
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.geometry.location_grid import LocationGrid
 from l1bsr_geo.images.bands import DetectorCrop
 from l1bsr_geo.images.pixels import PixelSource, SourceWindow
-from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, platform_of
+from l1bsr_geo.readers.ground import check_ground
+from l1bsr_geo.readers.sentinel2_metadata import RESOLUTION, number, platform_of
+from l1bsr_geo.readers.sentinel2_product import MAX_LINES
 from l1bsr_geo.readers.sources import ScaledSource
+
+_MAX_CHUNK = 1 << 28  # values
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, MemoryError),  # RecursionError is a RuntimeError
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +67,8 @@ class ZarrSource:
         Raises:
             BadInputError: a chunk cannot be decoded.
         """
-        try:
-            return np.asarray(_open_store(self.path)[self.key][window.slices])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInputError(f"{self.path}/{self.key} cannot be read ({error})") from error
+        with _reading(f"{self.path}/{self.key}"):
+            return np.asarray(_open_array(_open_store(self.path), self.key)[window.slices])
 
 
 def is_eopf(path: str | os.PathLike[str]) -> bool:
@@ -81,7 +97,17 @@ def read_eopf_detector(
         BadInputError: not an S02MSIL1B product.
         BadOptionError: a geometry that the layout does not have, or lines outside the strip.
     """
-    name = str(path)
+    with _reading(str(path)):
+        return _read_detector(str(path), detector, bands, geometry, lines)
+
+
+def _read_detector(
+    name: str,
+    detector: int,
+    bands: Sequence[str],
+    geometry: str,
+    lines: tuple[int, int] | None,
+) -> DetectorCrop:
     if geometry not in ("auto", "footprint"):
         raise BadOptionError(f"{name} is a Zarr product, which has only --geometry footprint")
     root = _open_store(name)
@@ -117,7 +143,7 @@ def read_eopf_detector(
         detector=detector,
         first_line=first,
         attrs={
-            "product": re.sub(r"(\.zarr)?(\.zip)?$", "", Path(path).name),
+            "product": re.sub(r"(\.zarr)?(\.zip)?$", "", Path(name).name),
             "platform": platform_of(str(stac.get("platform", ""))) or stac.get("platform", ""),
             "level": "L1B",
             "detector": detector,
@@ -143,12 +169,37 @@ def _open_store(path: str) -> Any:
         ) from error
     if not Path(path).exists():
         raise MissingInputError(f"{path} is not there; an EOPF Zarr product was expected")
-    try:
+    with _reading(path):
         zipped = Path(path).is_file()
         store = zarr.storage.ZipStore(path, mode="r") if zipped else path
         return zarr.open_group(store, mode="r")
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise BadInputError(f"{path} cannot be opened as a Zarr store ({error})") from error
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Say in one line that a store is damaged: zarr tells of it by errors of many kinds."""
+    try:
+        yield
+    except L1bsrGeoError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise BadInputError(
+            f"{name} cannot be read as a Zarr product ({reason}); it is damaged: fetch it again"
+        ) from error
+
+
+def _open_array(root: Any, key: str) -> Any:
+    """An array of plain numbers, of sane size, that is unpacked without running code."""
+    array = root[key]
+    packed = json.dumps(array.metadata.to_dict(), default=str)
+    if "pickle" in packed or np.dtype(array.dtype).kind not in "uif":
+        raise BadInputError(f"{key} holds {array.dtype} or pickles; plain numbers were expected")
+    if array.ndim != 2 or max(array.shape) > MAX_LINES or math.prod(array.chunks) > _MAX_CHUNK:
+        raise BadInputError(
+            f"{key} has shape {array.shape} in chunks of {array.chunks}; an image was expected"
+        )
+    return array
 
 
 def _source(root: Any, name: str, folder: str, band: str) -> ZarrSource:
@@ -156,7 +207,7 @@ def _source(root: Any, name: str, folder: str, band: str) -> ZarrSource:
     if key not in root:
         there = ", ".join(sorted(root[folder].group_keys()))
         raise MissingInputError(f"{name} has no {key}, only {there}; choose other --bands")
-    array = root[key]
+    array = _open_array(root, key)
     return ZarrSource(name, key, (array.shape[0], array.shape[1]), np.dtype(array.dtype))
 
 
@@ -187,7 +238,10 @@ def _footprint(
     """Location grid of the strip's sides, (along track, 2) centres of 10 m pixels."""
     folder = f"conditions/d{detector:02d}/footprint"
     try:
-        lon, lat = (np.asarray(root[f"{folder}/{k}"][:], float) for k in ("longitude", "latitude"))
+        lon, lat = (
+            np.asarray(_open_array(root, f"{folder}/{k}")[:], float)
+            for k in ("longitude", "latitude")
+        )
     except KeyError as error:
         raise MissingInputError(f"{name} has no {folder}, and no other geometry") from error
     if lon.shape != lat.shape or lon.ndim != 2 or min(lon.shape) < 2 or lon.shape[1] != 2:
@@ -195,7 +249,11 @@ def _footprint(
     edge = 1 / ratio  # a 10 m pixel, in pixels of the band
     step = (shape[1] - edge, (shape[0] - edge) / (len(lon) - 1))
     lon = np.degrees(np.unwrap(np.unwrap(np.radians(lon), axis=0), axis=1))
-    return LocationGrid(lon[None], lat[None], step, origin=(edge / 2, edge / 2))
+    grid = LocationGrid(lon[None], lat[None], step, origin=(edge / 2, edge / 2))
+    size = 10.0 * ratio
+    window, what = Window(0, 0, shape[1], shape[0]), f"{name}: the geometry of {folder}"
+    check_ground(grid, window, what, (size / 4, size * 4))
+    return grid
 
 
 def _warn(name: str) -> None:
@@ -239,7 +297,7 @@ def _fact(other: Any, band: str, key: str) -> float | None:
     """A number in the nested metadata, under the band's name and ending in ``key``."""
     for path, value in _leaves(other, ()):
         if path[-1].upper() == key and band.lower() in path:
-            return float(value)
+            return number(str(value), f"{key} of {band}")
     return None
 
 
@@ -254,6 +312,10 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
 def eopf_detectors(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """The detectors of an EOPF Zarr product."""
     root = _open_store(str(path))
-    if "measurements" not in root:
-        raise BadInputError(f"{path} is a Zarr store without /measurements; S02MSIL1B was expected")
-    return tuple(sorted(int(k[1:]) for k in root["measurements"].group_keys() if k[1:].isdecimal()))
+    with _reading(str(path)):
+        if "measurements" not in root:
+            raise BadInputError(
+                f"{path} is a Zarr store without /measurements; S02MSIL1B was expected"
+            )
+        keys = root["measurements"].group_keys()
+        return tuple(sorted(int(k[1:]) for k in keys if k[1:].isdecimal()))

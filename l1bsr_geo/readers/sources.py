@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from rasterio.errors import RasterioError
 from l1bsr_geo.errors import BadInputError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.pixels import PixelSource
+from l1bsr_geo.readers.archive import check_member
 from l1bsr_geo.readers.local_raster import cause_of, confined, open_confined
 
 _MAX_OPEN = 64
+_ZIPPED = "/vsizip/{"  # then the archive, "}/" and the member
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class RasterSource:
         Raises:
             BadInputError: the file cannot be decoded.
         """
+        if self.path.startswith(_ZIPPED):
+            _check_zipped(self.path, _stamp(self.path))
         try:
             with _opened(self.path) as raster:
                 read = raster.read_masks if self.mask else raster.read
@@ -257,9 +262,19 @@ def _opened(path: str) -> Iterator[Any]:
         yield raster
 
 
+@lru_cache(maxsize=1 << 14)
+def _check_zipped(path: str, stamp: tuple[int, int]) -> None:
+    """See once, before its pixels are read, that a member of a .zip is whole.
+
+    GDAL prints that the checksum is wrong, and goes on with what it has.
+    """
+    archive, _, member = path.removeprefix(_ZIPPED).partition("}/")
+    check_member(Path(archive), member)
+
+
 def _stamp(path: str) -> tuple[int, int]:
     """What changes when the file is written anew."""
-    file = path[len("/vsizip/{") :].partition("}/")[0] if path.startswith("/vsizip/{") else path
+    file = path.removeprefix(_ZIPPED).partition("}/")[0] if path.startswith(_ZIPPED) else path
     with suppress(OSError):
         status = os.stat(file)
         return status.st_mtime_ns, status.st_size

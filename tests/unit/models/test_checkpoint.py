@@ -80,7 +80,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, zipp
         (b"", "neither safetensors"),
         (b"<html>not found</html>", "neither safetensors"),
         (b"\x80\x02}q", "not a torch checkpoint, or a damaged one: IndexError"),
-        (b"PK\3\4nothing in it", "neither safetensors"),
+        (b"PK\3\4nothing in it", "not a torch checkpoint, or a damaged one: BadZipFile"),
     ],
 )
 def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path, content, message):

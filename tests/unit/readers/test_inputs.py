@@ -111,7 +111,7 @@ def test_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     refused = [
         ("gone.zarr", {}, MissingInputError, "is not there"),
         ("other.zarr", {}, BadInputError, "without /measurements"),
-        ("text.zarr.zip", {}, BadInputError, "cannot be opened as a Zarr store"),
+        ("text.zarr.zip", {}, BadInputError, "cannot be read as a Zarr product"),
         ("a.zarr", {"detector": 7}, MissingInputError, "has no detector 7, only d01, d02"),
         ("a.zarr", {"bands": ("B12",)}, MissingInputError, "no measurements/d01/b12/img, only b02"),
         ("a.zarr", {"geometry": "model"}, BadOptionError, "only --geometry footprint"),
