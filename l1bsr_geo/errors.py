@@ -12,6 +12,7 @@ __all__ = [
     "L1bsrGeoError",
     "L1bsrGeoWarning",
     "MissingInputError",
+    "NotEnoughMemoryError",
     "OutputExistsError",
     "WeightsError",
 ]
@@ -31,6 +32,10 @@ class BadInputError(L1bsrGeoError, ValueError):
 
 class BadOptionError(L1bsrGeoError, ValueError):
     """An option has an impossible value, or two options exclude each other."""
+
+
+class NotEnoughMemoryError(L1bsrGeoError, MemoryError):
+    """Not even a small part of the work fits into memory."""
 
 
 class OutputExistsError(L1bsrGeoError, FileExistsError):

@@ -147,9 +147,35 @@ def ran_out_of_memory(error: BaseException) -> bool:
 _SIGNS = ("DefaultCPUAllocator", "not enough memory", "CUDNN_STATUS_ALLOC", "CUBLAS_STATUS_ALLOC")
 
 
-def free_memory(device: torch.device) -> int | None:
-    """What could be allocated on a GPU now [bytes]; None elsewhere."""
+def find_room(device: torch.device) -> int | None:
+    """What each slot of a GPU could allocate now [bytes]; None elsewhere."""
     if device.type != "cuda":
         return None
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + kept
+    return (int(torch.cuda.mem_get_info(device)[0]) + kept) // SLOTS["cuda"]
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what a GPU's allocator keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+@dataclass
+class Peak:
+    """The most memory that was in use at a time, beyond that at the beginning [bytes]."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def measure_peak(device: torch.device) -> Iterator[Peak]:
+    """Watch a GPU's memory; what others do on it meanwhile counts, too. Elsewhere it stays zero."""
+    peak = Peak()
+    if device.type != "cuda":
+        yield peak
+        return
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    yield peak
+    peak.bytes = torch.cuda.max_memory_allocated(device) - before

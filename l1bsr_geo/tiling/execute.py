@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 import dask.array as da
 import numpy as np
@@ -15,8 +14,9 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
-from l1bsr_geo.images.pixels import GeoImage, Scene, Views
+from l1bsr_geo.images.pixels import GeoImage, Scene
 from l1bsr_geo.tiling.encoding import Encoding, OutputType, choose_encoding
+from l1bsr_geo.tiling.fitting import Piece, Restoration
 from l1bsr_geo.tiling.nodata import BoolArray, fill_views, find_valid, read_views
 from l1bsr_geo.tiling.plan import Tile, TilePlan
 from l1bsr_geo.tiling.statistics import take_statistics
@@ -28,13 +28,16 @@ SEAM = 0.5
 """[DN] what a pixel beyond the halo may change, when it changes by 1000 DN (the halo check)."""
 
 
+_BUSY = 1 << 20  # pixels at once, at which every kernel of a network fills a large GPU
+
+
 def map_tiles(
     model: Model,
     scene: Scene,
     plan: TilePlan | None = None,
     *,
     dtype: OutputType = "source",
-    batch: int = 1,
+    batch: int | None = None,
 ) -> GeoImage:
     """Restore a scene tile by tile, lazily.
 
@@ -42,7 +45,8 @@ def map_tiles(
     them): it reads the tile and its halo, fills what has no data from the nearest pixels that have,
     runs the model and keeps the core. Pixels and ``valid`` come from that same task: compute them
     together (``dask.compute(image.pixels, image.valid)``, or one ``dask.array.store``), or the
-    model runs twice. Memory is bounded by the tiles in flight, one per thread of the scheduler.
+    model runs twice. Memory is bounded by the tiles in flight, one per thread of the scheduler;
+    where it is not enough for a batch or a tile, the half is tried, and so on (``tiling.fitting``).
 
     The values are DN as on disk, whatever the ``dtype``: the scene's ``add_offset`` is taken off
     again. Whole numbers are rounded half to even and clipped to their range. A valid pixel never
@@ -54,7 +58,8 @@ def map_tiles(
         scene: what is restored.
         plan: tiles made for this model and scene; ``TilePlan.for_model`` where None.
         dtype: type of the result; ``"source"`` is the scene's own.
-        batch: most tiles of equal shape that go through the model together.
+        batch: most tiles of equal shape that go through the model together, as far as memory
+            allows; where None one on a CPU, and on a GPU as many small ones as fill it.
 
     Returns:
         Pixels (band, y, x) and valid (y, x), dask-backed, one chunk per tile, on
@@ -72,14 +77,14 @@ def map_tiles(
             f"{spec.name} takes the bands {', '.join(spec.bands)}, but the image has "
             f"{', '.join(scene.bands)}; read the bands it takes, in that order"
         )
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise BadOptionError(f"batch is {batch}; it must be at least 1")
     encoding = choose_encoding(scene, dtype)
     if plan is None:
         plan = TilePlan.for_model(spec, scene.grid.shape)
     else:
         plan.check(spec, scene.grid.shape)
-    pixels, valid = _build_arrays(model, scene, plan, encoding, batch)
+    pixels, valid = _build_arrays(model, scene, plan, encoding, batch or _choose_batch(model, plan))
     attrs = {
         "model": spec.name,
         "weights_sha256": model.weights_sha256,
@@ -140,6 +145,14 @@ def _build_arrays(
     )
 
 
+def _choose_batch(model: Model, plan: TilePlan) -> int:
+    """As many tiles as a GPU needs to be busy; a CPU is with one."""
+    if model.torch_device.type != "cuda":
+        return 1
+    largest = max(tile.width * tile.height for tile in (plan[0].read, plan[len(plan) // 2].read))
+    return max(1, min(_BUSY // largest, 16))
+
+
 def _batches(plan: TilePlan, batch: int) -> Iterator[list[int]]:
     """Neighbouring tiles that are read in one shape, row by row, at most ``batch`` together."""
     for _, run in groupby(range(len(plan)), lambda index: plan[index].read.shape):
@@ -148,16 +161,12 @@ def _batches(plan: TilePlan, batch: int) -> Iterator[list[int]]:
             yield alike[start : start + batch]
 
 
-_RADII: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-
-
 def _check_halo(model: Model, plan: TilePlan) -> Model:
     """The model, once it is known not to look beyond the halo; measured once in each process."""
-    if model not in _RADII:
-        _RADII[model] = model.probe_halo(SEAM)
-    if _RADII[model] > plan.halo:
+    radius = model.probe_halo(SEAM)
+    if radius > plan.halo:
         raise BadInputError(
-            f"{model.spec.name} looks {_RADII[model]} px around a pixel or farther, but the tile "
+            f"{model.spec.name} looks {radius} px around a pixel or farther, but the tile "
             f"halo is {plan.halo} px: tiles would not meet; plan with a larger halo, or with one "
             "tile"
         )
@@ -182,32 +191,20 @@ def _restore_tiles(
     shapes = [tile.core.scale(plan.scale).shape for tile in tiles]
     restored = [np.zeros((len(scene.bands), *shape), np.float32) for shape in shapes]
     valid = [np.zeros(shape, bool) for shape in shapes]
-    ready: dict[int, Views] = {}
+    ready: dict[int, Piece] = {}
     for i, tile in enumerate(tiles):
         views = read_views(scene, tile.read)
         valid[i] = find_valid(views, tile, plan, uses_flow=spec.flow)
         if valid[i].any():  # what has no data costs no forward
-            ready[i] = fill_views(scene, plan, tile.read, views, gaps=spec.exposures)
+            filled = fill_views(scene, plan, tile.read, views, gaps=spec.exposures)
+            ready[i] = Piece(tile, filled)
     if ready:
-        pixels = np.stack([views.pixels for views in ready.values()])
-        flow = _stack_flow(list(ready.values())) if spec.flow else None
-        exposures = _stack_exposures(list(ready.values())) if spec.exposures else None
-        outputs = model.restore(pixels, flow, statistics=statistics, exposures=exposures)
-        for i, output in zip(ready, outputs, strict=True):
-            rows, cols = tiles[i].crop.scale(plan.scale).slices
-            restored[i] = output[:, rows, cols]
-            _check_finite(restored[i], valid[i], tiles[i], spec.name)
+        restoration = Restoration(model, scene, plan, statistics)
+        cores = restoration.restore(list(ready.values()))
+        for i, core in zip(ready, cores, strict=True):
+            restored[i] = core
+            _check_finite(core, valid[i], tiles[i], spec.name)
     return [(encoding.encode(r, v), v) for r, v in zip(restored, valid, strict=True)]
-
-
-def _stack_flow(views: list[Views]) -> npt.NDArray[np.float32] | None:
-    flows = [view.flow for view in views if view.flow is not None]
-    return np.stack(flows) if flows else None
-
-
-def _stack_exposures(views: list[Views]) -> npt.NDArray[np.float32] | None:
-    exposures = [view.exposures for view in views if view.exposures is not None]
-    return np.stack(exposures) if exposures else None
 
 
 def _check_finite(

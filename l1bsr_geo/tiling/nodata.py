@@ -147,7 +147,7 @@ def _valid_through_flow(
 ) -> BoolArray:
     known: BoolArray = np.asarray(np.isfinite(flow).all(1))
     flow = np.where(known[:, None], flow, np.float32(0))
-    stays = _check_reach(flow, tile, plan)
+    stays = check_reach(flow, tile, plan)
     core, crop = tile.core, tile.crop
     if stays and known.all() and valid.all():
         return np.ones(core.scale(plan.scale).shape, bool)
@@ -196,8 +196,12 @@ def _support(
     return valid[y0, x0] & valid[y0, x1] & valid[y1, x0] & valid[y1, x1]
 
 
-def _check_reach(flow: npt.NDArray[np.float32], tile: Tile, plan: TilePlan) -> bool:
-    """Whether all that the flow (C, 2, height, width) of a core reaches lies inside the image."""
+def check_reach(flow: npt.NDArray[np.float32], tile: Tile, plan: TilePlan) -> bool:
+    """Whether all that the flow (C, 2, height, width) of a core reaches lies inside the image.
+
+    Raises:
+        BadInputError: it reaches beyond what was read.
+    """
     core, read = tile.core, tile.read
     moved = flow[:, :, *tile.crop.slices]
     low, high = moved.min((0, 2, 3)), moved.max((0, 2, 3))

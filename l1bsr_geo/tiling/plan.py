@@ -166,7 +166,7 @@ class TilePlan:
         rows, cols = self.cores
         row, col = divmod(index, len(cols))
         core = Window(col * cols[0], row * rows[0], cols[col], rows[row])
-        return Tile(core, self._read(core))
+        return Tile(core, self.read_window(core))
 
     def _split(self, length: int) -> tuple[int, ...]:
         largest = _round_up(self.size, self.multiple)
@@ -174,7 +174,8 @@ class TilePlan:
         starts = range(0, length, core)
         return tuple(min(core, length - start) for start in starts)
 
-    def _read(self, core: Window) -> Window:
+    def read_window(self, core: Window) -> Window:
+        """What is looked at for a core, or a part of one that begins at whole multiples."""
         grown = core.grow(self.halo)
         left, top = (v // self.multiple * self.multiple for v in (grown.col_off, grown.row_off))
         right = _round_up(grown.col_off + grown.width, self.multiple)

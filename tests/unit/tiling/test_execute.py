@@ -17,6 +17,7 @@ from l1bsr_geo.images.bands import BandScene, BandStack
 from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.models import rcan
 from l1bsr_geo.models.rcan import REC
+from l1bsr_geo.models.receptive_field import probe_halo
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import DEFAULT_SIZE, TilePlan
@@ -207,17 +208,19 @@ def test_a_model_that_looks_farther_than_its_halo_is_refused(make_model, make_sc
     map_tiles(model, scene).pixels.compute()  # in one tile there is no seam
 
 
-def test_the_halo_is_measured_once_for_each_model(make_model, make_scene, random_pixels):
+def test_the_halo_is_measured_once_for_each_model(
+    make_model, make_scene, random_pixels, monkeypatch
+):
     model, scene = make_model(), make_scene(random_pixels((16, 16)))
     probes = []
 
-    def probe_halo(tolerance):
-        probes.append(tolerance)
-        return type(model).probe_halo(model, tolerance)
+    def probe(restorer, **options):
+        probes.append(options)
+        return probe_halo(restorer, **options)
 
-    model.probe_halo = probe_halo
-    for _ in range(2):
-        map_tiles(model, scene, plan_for(model, scene, 8)).pixels.compute(scheduler="sync")
+    monkeypatch.setattr("l1bsr_geo.models.registry.probe_halo", probe)
+    for same in (model, model.at_precision("fp32"), pickle.loads(pickle.dumps(model))):
+        map_tiles(same, scene, plan_for(same, scene, 8)).pixels.compute(scheduler="sync")
     assert len(probes) == 1
 
 
