@@ -48,7 +48,7 @@ def plain(message: str) -> str:
 
 
 @contextmanager
-def show_progress(doing: str) -> Iterator[Callable[[int, int], None] | None]:
+def show_progress(doing: str, what: str = "blocks") -> Iterator[Callable[[int, int], None] | None]:
     """A bar with throughput and remaining time on a terminal; nothing elsewhere."""
     if not console.is_terminal:
         yield None
@@ -77,7 +77,7 @@ def show_progress(doing: str) -> Iterator[Callable[[int, int], None] | None]:
         start = time.monotonic()
 
         def advance(done: int, total: int) -> None:
-            rate = f"{done / (time.monotonic() - start):.1f} blocks/s"
+            rate = f"{done / (time.monotonic() - start):.1f} {what}/s"
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield advance
