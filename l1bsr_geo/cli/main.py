@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import l1bsr_geo
-from l1bsr_geo.cli import finetune, models, simulate, train
+from l1bsr_geo.cli import batch, finetune, models, simulate, train
 from l1bsr_geo.cli.console import fail, show_progress, show_warning
 from l1bsr_geo.cli.options import (
     AoiOption,
@@ -36,9 +36,12 @@ from l1bsr_geo.cli.options import (
     OverwriteOption,
     Precision,
     ResolutionOption,
+    ResumeOption,
+    SchedulerOption,
     Sensor,
     SensorOption,
     TileOption,
+    WorkersOption,
     number_or_name,
     read_job,
     split_names,
@@ -55,6 +58,7 @@ app = typer.Typer(
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer brings along
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
+app.command("batch")(batch.run_jobs)
 app.command("train")(train.train_network)
 app.command("finetune")(finetune.finetune_network)
 
@@ -173,6 +177,9 @@ def sr(
         Precision, typer.Option(help="How the network computes.")
     ] = Precision.AUTO,
     tile: TileOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Super-resolve: twice the resolution, bands aligned, georeferenced."""
@@ -216,6 +223,9 @@ def register(
     no_ortho: NoOrthoOption = False,
     dtype: DTypeOption = DType.SOURCE,
     tile: TileOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Align the bands to B03 at the input's resolution."""
@@ -240,6 +250,9 @@ def ortho(
     geoid: GeoidOption = None,
     height: HeightOption = 0.0,
     dtype: DTypeOption = DType.SOURCE,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Resample every band onto a map by its own geometry, without matching or restoring."""

@@ -81,6 +81,18 @@ NoOrthoOption = Annotated[
 ]
 DTypeOption = Annotated[DType, typer.Option(help="Type of the output's pixels.")]
 TileOption = Annotated[int | None, typer.Option(min=1, help="Largest core of a tile [px].")]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on from what a killed run of the same left; leave it on failure."
+    ),
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Dask scheduler to work with, such as tcp://10.0.0.1:8786.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes to start here, such as one per GPU.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
 
@@ -88,8 +100,9 @@ def read_job(arguments: dict[str, Any]) -> dict[str, Any]:
     """Command-line values of the options that every pipeline shares, as `Job` takes them."""
     from l1bsr_geo.pipelines.job import read_aoi
 
-    plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height", "overwrite")
-    job = {name: arguments[name] for name in plain}
+    plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height")
+    running = ("scheduler", "workers", "resume", "overwrite")
+    job = {name: arguments[name] for name in (*plain, *running)}
     job |= {name: arguments[name].value for name in ("sensor", "geometry", "dtype")}
     job["bands"] = split_names(arguments["bands"])
     job["aoi"] = None if arguments["aoi"] is None else read_aoi(arguments["aoi"])

@@ -29,7 +29,7 @@ from l1bsr_geo.errors import (
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import ConstantElevation, Elevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid
-from l1bsr_geo.georef.parts import Parts, SizeArray, open_parts
+from l1bsr_geo.georef.parts import Parts, SizeArray, TileShelf, open_parts
 from l1bsr_geo.georef.pyramid import (
     TileFormat,
     assemble,
@@ -134,7 +134,7 @@ def write_cog(
                 f"{path}: the disk is full; nothing was written; free some space, or write "
                 "elsewhere"
             ) from error
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.EFBIG:
             raise
         raise BadOptionError(f"{path}: cannot be written ({error.strerror})") from error
     return path
@@ -207,7 +207,11 @@ class _Writer:
         if stored:
             log.info("%d of %d blocks were there already", stored, stored + len(missing))
         graph, places = encode_lazily(self._form, *_as_dask(image, self._form.size), missing)
-        compute_in_runs(graph, list(places), lambda key, data: self._store(0, *places[key], data))
+
+        def store(key: Any, data: bytes | None) -> None:
+            self._store(0, *places[key], data)
+
+        compute_in_runs(graph, list(places), store, TileShelf(self._parts.folder))
         pool = ThreadPoolExecutor(count_threads())
         try:
             for level in range(1, len(self.sizes)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from time import sleep
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +83,40 @@ class Parts:
             return None
         with np.load(path) as file:
             return [file[name] for name in file.files]
+
+
+@dataclass(frozen=True)
+class TileShelf:
+    """Restored tiles, in the folder of the parts that are drawn from them."""
+
+    folder: Path
+
+    def has(self, name: str) -> bool:
+        """Whether a tile is there."""
+        return self._path(name).exists()
+
+    def load(self, name: str) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Pixels and validity of every tile that was restored at once."""
+        with np.load(self._path(name)) as file:
+            arrays = [file[name] for name in file.files]
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+    def keep(
+        self, name: str, tiles: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Keep them; gives them back."""
+        path = self._path(name)
+        with path.with_suffix(".tmp").open("wb") as file:
+            np.savez(file, *(array for tile in tiles for array in tile))
+        os.replace(path.with_suffix(".tmp"), path)
+        return tiles
+
+    def drop(self, name: str) -> None:
+        """All that they show is stored."""
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"restored-{name}.npz"
 
 
 @contextmanager

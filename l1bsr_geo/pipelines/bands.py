@@ -32,8 +32,10 @@ from l1bsr_geo.pipelines.stages import (
 )
 from l1bsr_geo.readers.inputs import read_input
 from l1bsr_geo.registration.bands import geometric_flow, register_bands
+from l1bsr_geo.tiling.cluster import connect
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import TilePlan
+from l1bsr_geo.tiling.precision import settle_precision
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ def restore_bands(job: Job, model: Model, tile: int | None, progress: Progress |
     stack = _crop_to_area(job, stack, terrain)
     scene, facts = _align(stack, model, terrain)
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
+    model = settle_precision(model, scene, plan)
     image = map_tiles(model, scene, plan, dtype=job.dtype)
     image = draw_on_map(job, image, terrain, _gsd(stack, model.spec.scale))
     return _write(job, stack, image, terrain, facts | say_model(model, plan), progress)
@@ -64,6 +67,8 @@ def register(
     output: PathLike,
     *,
     tile: int | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
@@ -73,6 +78,8 @@ def register(
         source: product or raster, as in `Job`.
         output: GeoTIFF to write.
         tile: largest core of a tile [px].
+        scheduler: address of a dask scheduler, as for `super_resolve`.
+        workers: worker processes to start, as for `super_resolve`.
         progress: called with blocks done and blocks in all.
         **options: what `Job` lists.
 
@@ -84,17 +91,27 @@ def register(
     """
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
-    return restore_bands(job, Model.from_restorer(Geometric(scale=1), device="cpu"), tile, progress)
+    plain = Model.from_restorer(Geometric(scale=1), device="cpu")
+    with connect(scheduler, workers):
+        return restore_bands(job, plain, tile, progress)
 
 
 def orthorectify_bands(
-    source: PathLike, output: PathLike, *, progress: Progress | None = None, **options: Any
+    source: PathLike,
+    output: PathLike,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Path:
     """Resample every band onto a map by its own geometry, unmatched and unrestored, into a COG.
 
     Args:
         source: product or raster, as in `Job`.
         output: GeoTIFF to write.
+        scheduler: address of a dask scheduler, as for `super_resolve`.
+        workers: worker processes to start, as for `super_resolve`.
         progress: called with blocks done and blocks in all.
         **options: what `Job` lists.
 
@@ -126,7 +143,8 @@ def orthorectify_bands(
     image = GeoImage(xr.concat([m.pixels for m in maps], "band"), first.grid, valid)
     # the facts of the reference's crop, of all bands
     stack = replace(crops[stack.reference], sources=stack.sources, grids=stack.grids)
-    return _write(job, stack, image, terrain, {"model": "none"}, progress)
+    with connect(scheduler, workers):
+        return _write(job, stack, image, terrain, {"model": "none"}, progress)
 
 
 def _draw_north_up(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | None) -> GeoImage:

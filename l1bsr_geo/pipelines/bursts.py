@@ -30,6 +30,7 @@ from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.registration.frames import align_frames
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import TilePlan
+from l1bsr_geo.tiling.precision import settle_precision
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress |
     burst, flow, facts = _align(burst, terrain)
     scene = BurstScene(burst, flow)
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
+    model = settle_precision(model, scene, plan)
     image = map_tiles(model, scene, plan, dtype=job.dtype)
     facts |= say_model(model, plan) | {"aligned": model.spec.aligned}
     known = ("product", "platform", "camera", "time", "geometry", "exposures")

@@ -51,6 +51,8 @@ class Job:
         ortho: False keeps sensor geometry.
         dtype: "source", "uint16" or "float32".
         overwrite: replace an existing output.
+        resume: go on from what a run of the same job left when it was killed; leave the same on
+            failure.
     """
 
     source: PathLike
@@ -74,6 +76,7 @@ class Job:
     ortho: bool = True
     dtype: OutputType = "source"
     overwrite: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible options before anything is read."""

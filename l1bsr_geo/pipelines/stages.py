@@ -23,10 +23,14 @@ from l1bsr_geo.georef.orthorectify import orthorectify
 from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, Progress
+from l1bsr_geo.pipelines.made_of import say_job
 from l1bsr_geo.readers.dem import read_elevation
 from l1bsr_geo.tiling.plan import TilePlan
 
 log = logging.getLogger(__name__)
+
+# the tags of ``say_model`` that pixels depend on
+_RESTORING = ("model", "weights_sha256", "scale", "precision", "tile_size", "tile_halo")
 
 
 def read_terrain(job: Job, grid: GeoGrid) -> AnyElevation:
@@ -134,6 +138,8 @@ def write_result(
         sources=[job.source],
         overwrite=job.overwrite,
         elevation=terrain,
+        made_of=say_job(job) | {name: facts[name] for name in _RESTORING if name in facts},
+        resume=job.resume,
         progress=progress,
     )
 
@@ -145,6 +151,7 @@ def say_model(model: Model, plan: TilePlan) -> dict[str, str]:
         "model_source": model.spec.source,
         "weights_sha256": model.weights_sha256 or "none",
         "scale": str(model.spec.scale),
+        "precision": model.precision,
         "tile_size": str(plan.size),
         "tile_halo": str(plan.halo),
     }

@@ -4,8 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.georef.cog import check_destination
+from l1bsr_geo.models.base import Restorer
 from l1bsr_geo.models.published import recognise
 from l1bsr_geo.models.registry import MODELS, Device, Model, Precision
 from l1bsr_geo.models.shipped import default_model
@@ -15,6 +17,7 @@ from l1bsr_geo.pipelines.job import Job, PathLike, Progress
 from l1bsr_geo.readers.inputs import read_input, recognise_sensor
 from l1bsr_geo.readers.skysat_frames import read_frame_index
 from l1bsr_geo.readers.skysat_runs import choose_frames, find_runs
+from l1bsr_geo.tiling.cluster import connect
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +28,14 @@ def super_resolve(
     source: PathLike,
     output: PathLike,
     *,
-    model: str | None = None,
+    model: str | Model | Restorer | None = None,
     scale: int | None = None,
     weights: str | Path | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
     tile: int | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
@@ -39,7 +44,8 @@ def super_resolve(
     Args:
         source: product, burst or raster, as in `Job`.
         output: GeoTIFF to write.
-        model: name in the registry. Where None the one that the weights are of; without weights
+        model: name in the registry, a `Model`, or a torch module with a ``spec`` (`ModelSpec`) that
+            is called as a `Restorer`. Where None the one that the weights are of; without weights
             the learned one, if its weights come with the package: "l1bsr" for B02, B03, B04, B08
             of a detector, "dsa" for bursts of one exposure time; else "geometric" for bands and
             "act" for bursts.
@@ -49,6 +55,9 @@ def super_resolve(
         device: "auto", "cpu" or "cuda".
         precision: "auto", "fp32" or "bf16".
         tile: largest core of a tile [px].
+        scheduler: address of a dask scheduler whose workers do the work.
+        workers: start this many worker processes here to do it. Where neither is given, the dask
+            client that the program has does it, if any, else the threads of this process.
         progress: called with blocks done and blocks in all.
         **options: what `Job` lists.
 
@@ -63,12 +72,38 @@ def super_resolve(
         if path is not None:
             check_destination(Path(path), [source], overwrite=job.overwrite)
     burst = recognise_sensor(Path(source), job.sensor) == "skysat"
-    name = model or _choose_model(job, burst, scale, weights)
-    restorer = Model(name, weights=weights, scale=scale, device=device, precision=precision)
+    if model is None or isinstance(model, str):
+        name = model or _choose_model(job, burst, scale, weights)
+        restorer = Model(name, weights=weights, scale=scale, device=device, precision=precision)
+    else:
+        restorer = _take_model(model, scale, weights, device, precision)
     trained = f"weights {restorer.weights_sha256[:12]}" if restorer.weights_sha256 else "no weights"
-    log.info("%s x%d restores (%s)", name, restorer.spec.scale, trained)
+    log.info("%s x%d restores (%s)", restorer.spec.name, restorer.spec.scale, trained)
     restore = restore_burst if burst else restore_bands
-    return restore(job, restorer, tile, progress)
+    with connect(scheduler, workers):
+        return restore(job, restorer, tile, progress)
+
+
+def _take_model(
+    model: Model | Restorer,
+    scale: int | None,
+    weights: str | Path | None,
+    device: Device,
+    precision: Precision,
+) -> Model:
+    """The caller's own, which knows its scale and has its weights."""
+    if scale is not None or weights is not None:
+        raise BadOptionError(
+            "a model was given with a scale or weights, but it has its own; leave them out"
+        )
+    if isinstance(model, Model):
+        return model
+    if not isinstance(model, Restorer):
+        raise BadOptionError(
+            f"model is a {type(model).__name__} without a spec; give a name, or a torch module "
+            "whose spec (ModelSpec) says what it takes and gives"
+        )
+    return Model.from_restorer(model, device, precision)
 
 
 def _choose_model(job: Job, burst: bool, scale: int | None, weights: str | Path | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def _start(count: int) -> Iterator[Client]:
         LocalCluster(
             n_workers=count,
             threads_per_worker=threads,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -132,14 +133,18 @@ def _start(count: int) -> Iterator[Client]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Dask's own words about lost connections are not for users; ours are."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    if not log.isEnabledFor(logging.INFO):
-        logger.setLevel(logging.CRITICAL)
+    if log.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _equip(client: Client, *, one_gpu_each: bool = False) -> None:
@@ -181,6 +186,8 @@ def equip_worker(worker: Worker, version: str, *, one_gpu_each: bool) -> None:
     if l1bsr_geo.__version__ != version:
         raise RuntimeError(f"{worker.address} has l1bsr-geo {l1bsr_geo.__version__}")
     os.environ.setdefault("GDAL_CACHEMAX", "128")
+    if one_gpu_each:  # a worker of ours: Ctrl-C goes to all of a terminal, but the client decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     if one_gpu_each and torch.cuda.device_count() > 1:

@@ -19,6 +19,7 @@ from l1bsr_geo.tiling.encoding import Encoding, OutputType, choose_encoding
 from l1bsr_geo.tiling.fitting import Piece, Restoration
 from l1bsr_geo.tiling.nodata import BoolArray, fill_views, find_valid, read_views
 from l1bsr_geo.tiling.plan import Tile, TilePlan
+from l1bsr_geo.tiling.shelf import name_restoration
 from l1bsr_geo.tiling.statistics import take_statistics
 
 if TYPE_CHECKING:
@@ -116,7 +117,12 @@ def _build_arrays(
         inputs |= {unchecked: model, keys[0]: (_check_halo, unchecked, keys[2])}
         if model.spec.scene_statistics:
             inputs[keys[-1]] = (take_statistics, *keys[:3])
-    calls, pixels, valid = (f"{n}-{token}" for n in ("restore-tiles", "pixels", "valid"))
+    restoring = name_restoration(
+        repr(
+            (model.spec, model.weights_sha256, model.precision, scene.bands, plan, encoding, batch)
+        )
+    )
+    calls, pixels, valid = (f"{n}-{token}" for n in (restoring, "pixels", "valid"))
     call_graph: dict[Any, Any] = {}
     pixel_graph: dict[Any, Any] = {}
     valid_graph: dict[Any, Any] = {}

@@ -7,9 +7,10 @@ run is a small graph of its own, and what a later run needs is held until then a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.local
@@ -20,13 +21,12 @@ from dask.system import CPU_COUNT
 
 from l1bsr_geo.errors import ClusterError
 from l1bsr_geo.tiling.cluster import address, current_client, has_gpu_slots
+from l1bsr_geo.tiling.shelf import Deliver, Graph, Shelf, ShelvedGraph, restores
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-Key: TypeAlias = Hashable
-Graph: TypeAlias = Mapping[Any, Any]
-Deliver: TypeAlias = Callable[[Any, Any], None]
+log = logging.getLogger(__name__)
 
 LOCAL_RUN = 256
 """Wanted keys in a run on this machine: the threads are all busy but at a run's end."""
@@ -34,8 +34,8 @@ LOCAL_RUN = 256
 CLUSTER_RUN = 16
 """Wanted keys in a run for each thread of a cluster, which works on two runs at a time."""
 
-NETWORK = "restore-tiles"
-"""What the names of tasks begin with that need a GPU slot, where workers declare some."""
+LEAST_THREADS = 16
+"""Threads that a cluster is offered work for, however few it has now."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class Runs:
         return [key for key in held if self.held[key] > number]
 
 
-def compute_in_runs(graph: Graph, keys: Sequence[Any], deliver: Deliver) -> None:
+def compute_in_runs(
+    graph: Graph, keys: Sequence[Any], deliver: Deliver, shelf: Shelf | None = None
+) -> None:
     """Compute keys of a dask graph and hand over each result once, as it comes.
 
     They are computed by the client that this program works with, if there is one, else by dask's
@@ -93,6 +95,8 @@ def compute_in_runs(graph: Graph, keys: Sequence[Any], deliver: Deliver) -> None
         graph: of all keys; what they do not need is not computed.
         keys: the wanted ones, neighbours beside each other.
         deliver: takes a key and its result; called in this process, by one thread or several.
+        shelf: for restored tiles, if they are computed in this process; those of a cluster stay on
+            its workers.
 
     Raises:
         ClusterError: the cluster went away, or a task kills its workers again and again.
@@ -101,6 +105,9 @@ def compute_in_runs(graph: Graph, keys: Sequence[Any], deliver: Deliver) -> None
     if not keys:
         return
     if client is None:
+        if shelf is not None:
+            shelved = ShelvedGraph(graph, keys, shelf, deliver)
+            graph, deliver = shelved.graph, shelved.deliver
         _compute_here(graph, keys, deliver)
     else:
         _compute_on(client, graph, keys, deliver)
@@ -159,12 +166,14 @@ def _compute_on(client: Client, graph: Graph, keys: Sequence[Any], deliver: Deli
     place = address(client)
     threads = sum(client.nthreads().values())
     if not threads:
-        raise ClusterError(f"{place}: the cluster has no workers; start some")
-    work = _ClusterWork(client, graph, Runs.plan(graph, keys, CLUSTER_RUN * threads))
-    coming = as_completed(work.submit(0) + work.submit(1), with_results=True)
+        log.warning("%s has no workers yet: waiting for some", place)
+    # workers may join later, on demand: there must be a demand
+    size = CLUSTER_RUN * max(threads, LEAST_THREADS)
+    work = _ClusterWork(client, graph, Runs.plan(graph, keys, size))
+    coming = as_completed(work.submit(0) + work.submit(1))
     try:
-        for future, result in coming:
-            deliver(future.key, result)
+        for future in coming:
+            deliver(future.key, future.result())
             coming.update(work.finish(future.key))
     except KilledWorker as error:
         raise ClusterError(
@@ -214,13 +223,9 @@ class _ClusterWork:
 
         Annotations of collections get lost when dask fuses tasks; this graph is sent as it is.
         """
-        network = {k: v for k, v in part.items() if self._slots and _name(k).startswith(NETWORK)}
+        network = {k: v for k, v in part.items() if self._slots and restores(k)}
         rest = {key: value for key, value in part.items() if key not in network}
         slot = {"resources": {"GPU": 1}}
         layers = {"network": MaterializedLayer(network, annotations=slot)} if network else {}
         layers["rest"] = MaterializedLayer(rest)
         return HighLevelGraph(layers, {name: set(layers) - {name} for name in layers})
-
-
-def _name(key: Any) -> str:
-    return str(key[0] if isinstance(key, tuple) else key)
