@@ -6,6 +6,7 @@ import sys
 import torch
 from networks import BODIES, make_network
 
+import l1bsr_geo
 from l1bsr_geo.models.base import ModelSpec
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -25,9 +26,6 @@ class Plugged(torch.nn.Module):
 
 if __name__ == "__main__":
     source, output, network, options = sys.argv[1:]
-    from l1bsr_geo.models.registry import Model
-    from l1bsr_geo.pipelines.bands import restore_bands
-    from l1bsr_geo.pipelines.job import Job
-
-    model = Model.from_restorer(Plugged(network), device="cpu", **json.loads(options))
-    restore_bands(Job(source=source, output=output, overwrite=True), model, None, None)
+    l1bsr_geo.super_resolve(
+        source, output, model=Plugged(network), device="cpu", **json.loads(options)
+    )
