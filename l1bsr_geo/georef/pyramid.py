@@ -18,7 +18,9 @@ from affine import Affine
 from dask.highlevelgraph import HighLevelGraph
 from rasterio.io import MemoryFile
 
+from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.georef import tiff
+from l1bsr_geo.georef.drawing import Blocks
 from l1bsr_geo.georef.parts import Parts, SizeArray
 from l1bsr_geo.tiling.encoding import Encoding
 
@@ -132,16 +134,44 @@ def encode_lazily(
         A dask graph, and the wanted keys of it with their places, across the shorter side of the
         image: in that order few sources are needed at a time.
     """
-    size = form.size
-    pixels, valid = pixels.rechunk((-1, size, size)), valid.rechunk((size, size))
-    rows, cols = valid.numblocks
-    path = sorted(missing, key=lambda place: place[::-1] if rows < cols else place)
+    pixels = pixels.rechunk({0: -1})
+    valid = valid.rechunk(pixels.chunks[1:])
+    chunks, blocks = Blocks(*pixels.chunks[1:]), Blocks.cut(valid.shape, form.size)
+    turned = len(blocks.heights) < len(blocks.widths)
+    path = sorted(missing, key=lambda place: place[::-1] if turned else place)
     name = f"encode-{uuid4().hex}"
     graph = dict(HighLevelGraph.merge(pixels.dask, valid.dask))
     places = {(name, *place): place for place in path}
     for key, place in places.items():
-        graph[key] = (form.encode, (pixels.name, 0, *place), (valid.name, *place))
+        block = blocks.window(place)
+        sources = chunks.touching(block)
+        graph[key] = (
+            _encode_block,
+            form,
+            block,
+            [chunks.window(source) for source in sources],
+            [(pixels.name, 0, *source) for source in sources],
+            [(valid.name, *source) for source in sources],
+        )
     return graph, places
+
+
+def _encode_block(
+    form: TileFormat,
+    block: Window,
+    windows: list[Window],
+    pixels: list[npt.NDArray[Any]],
+    valid: list[BoolArray],
+) -> bytes | None:
+    """A tile from the chunks that it shows parts of."""
+    if windows == [block]:
+        return form.encode(pixels[0], valid[0])
+    whole, known = np.empty((form.count, *block.shape), form.dtype), np.empty(block.shape, bool)
+    for chunk, values, good in zip(windows, pixels, valid, strict=True):
+        part = chunk.intersect(block)
+        to, of = (part.shift(-w.col_off, -w.row_off).slices for w in (block, chunk))
+        whole[:, *to], known[to] = values[:, *of], good[of]
+    return form.encode(whole, known)
 
 
 def average_tile(form: TileFormat, parts: Parts, level: int, row: int, col: int) -> bytes | None:

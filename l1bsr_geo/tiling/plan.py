@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
@@ -135,7 +136,7 @@ class TilePlan:
                     f"image needs {value}; TilePlan.for_model makes one that fits"
                 )
 
-    @property
+    @cached_property
     def cores(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Core heights from top to bottom and core widths from left to right [px]."""
         height, width = self.shape
