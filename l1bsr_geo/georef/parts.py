@@ -9,19 +9,26 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from shutil import rmtree
 from time import sleep
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
+from affine import Affine
 from filelock import FileLock, Timeout
+from rasterio.io import MemoryFile
 
 from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.georef import tiff
 
 SizeArray = npt.NDArray[np.int64]
+
+ANYWHERE = Affine.translation(1, 0)
+"""Of parts: rasterio warns of files without any transform."""
 
 _LOCK, _RUN, _TEMPLATE, _SIZES = "lock", "run.json", "template.tif", "sizes.npz"
 
@@ -85,38 +92,65 @@ class Parts:
             return [file[name] for name in file.files]
 
 
+Tile: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # pixels (C, H, W), validity (H, W)
+
+
 @dataclass(frozen=True)
 class TileShelf:
-    """Restored tiles, in the folder of the parts that are drawn from them."""
+    """Restored tiles, in the folder of the parts that are drawn from them.
+
+    Compressed as the parts are, so that the disk never holds much more than the final file.
+    """
 
     folder: Path
 
     def has(self, name: str) -> bool:
-        """Whether a tile is there."""
-        return self._path(name).exists()
+        """Whether tiles are there under this name."""
+        return self._path(name, 0).exists()
 
-    def load(self, name: str) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Pixels and validity of every tile that was restored at once."""
-        with np.load(self._path(name)) as file:
-            arrays = [file[name] for name in file.files]
-        return list(zip(arrays[::2], arrays[1::2], strict=True))
+    def load(self, name: str) -> list[Tile]:
+        """The tiles that were restored at once."""
+        paths = takewhile(Path.exists, (self._path(name, place) for place in count()))
+        return [_read_tile(path) for path in paths]
 
-    def keep(
-        self, name: str, tiles: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
-    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    def keep(self, name: str, tiles: list[Tile]) -> list[Tile]:
         """Keep them; gives them back."""
-        path = self._path(name)
-        with path.with_suffix(".tmp").open("wb") as file:
-            np.savez(file, *(array for tile in tiles for array in tile))
-        os.replace(path.with_suffix(".tmp"), path)
+        for place, tile in reversed(list(enumerate(tiles))):  # the first says that all are there
+            _write_whole(self._path(name, place), _encode_tile(*tile))
         return tiles
 
     def drop(self, name: str) -> None:
         """All that they show is stored."""
-        self._path(name).unlink(missing_ok=True)
+        for path in takewhile(Path.exists, (self._path(name, place) for place in count())):
+            path.unlink()
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"restored-{name}.npz"
+    def _path(self, name: str, place: int) -> Path:
+        return self.folder / f"restored-{name}-{place}.tif"
+
+
+def _encode_tile(pixels: npt.NDArray[Any], valid: npt.NDArray[Any]) -> bytes:
+    height, width = valid.shape
+    profile = {
+        "driver": "GTiff",
+        "count": len(pixels),
+        "height": height,
+        "width": width,
+        "dtype": pixels.dtype.name,
+        "compress": "deflate",
+        "zlevel": 1,
+        "predictor": 3 if pixels.dtype.kind == "f" else 2,
+        "transform": ANYWHERE,
+    }
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+        with memory.open(**profile) as file:
+            file.write(pixels)
+            file.write_mask(valid)
+        return bytes(memory.read())
+
+
+def _read_tile(path: Path) -> Tile:
+    with rasterio.open(path) as file:
+        return file.read(), file.read_masks(1) > 0
 
 
 @contextmanager

@@ -14,20 +14,18 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from affine import Affine
 from dask.highlevelgraph import HighLevelGraph
 from rasterio.io import MemoryFile
 
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.georef import tiff
 from l1bsr_geo.georef.drawing import Blocks
-from l1bsr_geo.georef.parts import Parts, SizeArray
+from l1bsr_geo.georef.parts import ANYWHERE, Parts, SizeArray
 from l1bsr_geo.tiling.encoding import Encoding
 
 BoolArray = npt.NDArray[np.bool_]
 
 _CLASSIC_LIMIT = 2**32 - 2**20
-_ANYWHERE = Affine.translation(1, 0)  # rasterio warns of files without any transform
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class TileFormat:
         mask = np.zeros((self.size, self.size), np.uint8)
         mask[:height, :width] = valid * np.uint8(255)
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
-            with memory.open(**self.profile, transform=_ANYWHERE) as file:
+            with memory.open(**self.profile, transform=ANYWHERE) as file:
                 file.write(tile)
                 file.write_mask(mask)
             return bytes(memory.read())

@@ -59,6 +59,7 @@ class Runs:
         first: dict[Any, int] = {}
         for number, wanted in enumerate(runs.keys):
             new: list[Any] = []
+            runs.held.update({key: number for key in wanted if key in first})
             waiting = list(wanted)
             while waiting:
                 key = waiting.pop()
