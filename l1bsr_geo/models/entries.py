@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,7 +107,8 @@ class Entry:
             )
         try:
             architecture = json.loads(network or "{}")
-            with no_larger_than(count_tensors(path)):
+            # without a word of it in the file the network is ours, of the default size
+            with no_larger_than(count_tensors(path)) if network else nullcontext():
                 restorer = self.make(scale if at is None else int(at), **architecture)
         except Exception as error:  # a file can say anything
             if network is None and at is None:

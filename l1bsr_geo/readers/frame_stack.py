@@ -198,9 +198,10 @@ def _map_array(path: Path) -> npt.NDArray[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy warns of what later would be an error
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, Warning) as error:
+    except Exception as error:  # a damaged header breaks numpy's reader in any way
+        reason = " ".join(str(error).split())[:200]
         raise BadInputError(
-            f"{path} cannot be read as a numpy array ({error}); save it with numpy.save"
+            f"{path} cannot be read as a numpy array ({reason}); save it with numpy.save"
         ) from error
     if not isinstance(array, np.ndarray):
         raise BadInputError(f"{path} holds no single array; save it with numpy.save")

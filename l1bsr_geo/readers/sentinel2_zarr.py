@@ -68,7 +68,7 @@ class ZarrSource:
             BadInputError: a chunk cannot be decoded.
         """
         with _reading(f"{self.path}/{self.key}"):
-            return np.asarray(_open_array(_open_store(self.path), self.key)[window.slices])
+            return np.asarray(_open_array(self.path, self.key)[window.slices])
 
 
 def is_eopf(path: str | os.PathLike[str]) -> bool:
@@ -189,15 +189,18 @@ def _reading(name: str) -> Iterator[None]:
         ) from error
 
 
-def _open_array(root: Any, key: str) -> Any:
+def _open_array(path: str, key: str) -> Any:
     """An array of plain numbers, of sane size, that is unpacked without running code."""
-    array = root[key]
+    array = _open_store(path)[key]
     packed = json.dumps(array.metadata.to_dict(), default=str)
     if "pickle" in packed or np.dtype(array.dtype).kind not in "uif":
-        raise BadInputError(f"{key} holds {array.dtype} or pickles; plain numbers were expected")
+        raise BadInputError(
+            f"{path}/{key} holds {array.dtype} or pickles; plain numbers were expected"
+        )
     if array.ndim != 2 or max(array.shape) > MAX_LINES or math.prod(array.chunks) > _MAX_CHUNK:
         raise BadInputError(
-            f"{key} has shape {array.shape} in chunks of {array.chunks}; an image was expected"
+            f"{path}/{key} has shape {array.shape} in chunks of {array.chunks}; an image was "
+            "expected"
         )
     return array
 
@@ -207,7 +210,7 @@ def _source(root: Any, name: str, folder: str, band: str) -> ZarrSource:
     if key not in root:
         there = ", ".join(sorted(root[folder].group_keys()))
         raise MissingInputError(f"{name} has no {key}, only {there}; choose other --bands")
-    array = _open_array(root, key)
+    array = _open_array(name, key)
     return ZarrSource(name, key, (array.shape[0], array.shape[1]), np.dtype(array.dtype))
 
 
@@ -239,7 +242,7 @@ def _footprint(
     folder = f"conditions/d{detector:02d}/footprint"
     try:
         lon, lat = (
-            np.asarray(_open_array(root, f"{folder}/{k}")[:], float)
+            np.asarray(_open_array(name, f"{folder}/{k}")[:], float)
             for k in ("longitude", "latitude")
         )
     except KeyError as error:

@@ -251,15 +251,16 @@ _rasters = _OpenRasters()
 def _opened(path: str) -> Iterator[Any]:
     """The open raster, for one thread at a time."""
     key = (path, *_stamp(path))
-    with confined(), _rasters.lock:
-        if key not in _rasters:
-            _rasters[key] = (open_confined(path), threading.RLock())
-        _rasters.move_to_end(key)
-        raster, lock = _rasters[key]
-        while len(_rasters) > _MAX_OPEN:
-            _rasters.popitem(last=False)  # closes itself when its last reader lets go
-    with confined(), lock:
-        yield raster
+    with confined():
+        with _rasters.lock:
+            if key not in _rasters:
+                _rasters[key] = (open_confined(path), threading.RLock())
+            _rasters.move_to_end(key)
+            raster, lock = _rasters[key]
+            while len(_rasters) > _MAX_OPEN:
+                _rasters.popitem(last=False)  # closes itself when its last reader lets go
+        with lock:
+            yield raster
 
 
 @lru_cache(maxsize=1 << 14)

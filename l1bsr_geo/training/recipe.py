@@ -175,7 +175,7 @@ def _read_validation(told: Mapping[str, Any], kinds: tuple[str, ...], where: str
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         told = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BadInputError(f"{path}: not YAML: {error}") from error
     if not isinstance(told, dict) or not all(isinstance(key, str) for key in told):
         raise BadInputError(f"{path}: not a recipe: expected names with values, found {told!r:.60}")
