@@ -49,9 +49,10 @@ def test_sizes_are_bounded(tmp_path):
         open_raster(write_sparse(tmp_path / "s.tif")),
     ):
         pass
-    strip = {"height": 20_000, "width": 20_000, "count": 1, "dtype": "uint8", "blockysize": 20_000}
+    tile = {"height": 20_000, "width": 20_000, "count": 1, "dtype": "uint8", "tiled": True}
+    tile |= {"blockxsize": 20_000, "blockysize": 20_000}
     with rasterio.open(
-        tmp_path / "b.tif", "w", driver="GTiff", SPARSE_OK="TRUE", **strip, **ON_A_MAP
+        tmp_path / "b.tif", "w", driver="GTiff", SPARSE_OK="TRUE", **tile, **ON_A_MAP
     ):
         pass
     with (
