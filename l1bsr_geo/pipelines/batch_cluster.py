@@ -75,9 +75,8 @@ class _ClusterBatch:
 
         coming, left = as_completed(), iter(jobs)
         suspects: list[SceneJob] = []
-        while True:
-            known = max(_AT_LEAST, 2 * sum(self._client.nthreads().values()))
-            for job in islice(left, known - len(self._running)):
+        while (room := self._count_room()) is not None:
+            for job in islice(left, room):
                 settled = settle_job(job, resume=self._resume)
                 if settled is None:
                     coming.add(self._submit(job))
@@ -86,9 +85,8 @@ class _ClusterBatch:
             if not self._running:
                 return suspects
             future = next(coming)
-            if future.cancelled():
-                yield from self._give_up(left)
-                return []
+            if future.cancelled():  # nobody else cancels them
+                break
             job, error = self._running.pop(future), future.exception()
             if error is None:
                 yield future.result()
@@ -97,6 +95,18 @@ class _ClusterBatch:
                 suspects.append(job)
             else:
                 yield Outcome(job, "failed", error=f"{type(error).__name__}: {one_line(error)}")
+        yield from self._give_up(left)
+        return suspects
+
+    def _count_room(self) -> int | None:
+        """How many more scenes the cluster may know of; None where it is gone."""
+        if self._client.status != "running":
+            return None
+        try:
+            threads: int = sum(self._client.nthreads().values())
+        except OSError:
+            return None
+        return max(0, max(_AT_LEAST, 2 * threads) - len(self._running))
 
     def _submit(self, job: SceneJob) -> Future[Any]:
         future: Future[Any] = self._client.submit(
