@@ -20,6 +20,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+_LONGEST = 1000  # characters of a line
 _SAID: set[str] = set()  # an input may be looked at twice
 
 
@@ -43,8 +44,14 @@ def show_warning(
 
 
 def plain(message: str) -> str:
-    """One line, brackets not taken for markup."""
-    return escape(" ".join(message.split()))
+    """One line of what can be printed, not too long, brackets not taken for markup.
+
+    Names of files and what stands in them may hold anything, commands to the terminal too.
+    """
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    return escape(line)
 
 
 @contextmanager

@@ -68,6 +68,7 @@ def main() -> None:
     warnings.showwarning = show_warning
     # GDAL would keep up to 5 % of the machine's memory in decoded blocks; tiles need a few rows
     os.environ.setdefault("GDAL_CACHEMAX", "128")
+    os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL finds wrong is in our one line
     loud = [word for word in sys.argv[1:] if word in ("-v", "-vv", "--verbose")]
     words = [word for word in sys.argv[1:] if word not in loud]  # -v may stand anywhere
     try:
@@ -78,6 +79,8 @@ def main() -> None:
         fail(error.format_message())
     except typer.Abort:
         raise SystemExit(130) from None
+    except MemoryError as error:
+        fail(f"the memory is not enough ({error}); use a smaller --tile, or --aoi")
     except OSError as error:
         if error.filename is None:
             raise

@@ -128,7 +128,7 @@ def read_aoi(text: str) -> AreaOfInterest:
             raise BadOptionError(
                 f"--aoi {text}: expected four numbers west,south,east,north in degrees"
             ) from None
-        if not (west < east and -90 <= south < north <= 90):
+        if not (-360 <= west < east <= 360 and -90 <= south < north <= 90):
             raise BadOptionError(f"--aoi {text}: expected west < east and south < north in degrees")
         return west, south, east, north
     path = Path(text)
@@ -139,7 +139,14 @@ def read_aoi(text: str) -> AreaOfInterest:
     try:
         shapes = _geometries(json.loads(path.read_bytes()))
         area = shapely.union_all([shapely.make_valid(shapely.geometry.shape(s)) for s in shapes])
-    except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        shapely.errors.ShapelyError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise BadInputError(
             f"{path}: not a GeoJSON ({error}); give polygons in lon, lat (RFC 7946)"
         ) from None

@@ -45,7 +45,7 @@ def say_files(path: PathLike, output: PathLike) -> str:
     digest = hashlib.sha256()
     number = size = latest = 0
     for file in _files(path, Path(output)):
-        state = file.stat()
+        state = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
         digest.update(
             f"{os.path.relpath(file, path)} {state.st_size} {state.st_mtime_ns}\n".encode()
         )

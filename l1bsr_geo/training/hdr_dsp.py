@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.models.burst import FULL_SCALE, blur
-from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.models.burst_network import BurstNetwork
+from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.training.burst_loss import (
     COUNTS,
     fuse_subset,

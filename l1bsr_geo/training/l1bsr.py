@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.models.base import Restorer
-from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.models.l1bsr import BANDS
+from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.flow import invert_flow, read_flow
 from l1bsr_geo.ops.sampling import pixel_centres, spline_coefficients, spline_weights
 from l1bsr_geo.training.objective import Batch, Example, Figures

@@ -117,7 +117,6 @@ def test_frames_that_are_none(run, collect, place):
     run(*burst(collect, place / "p.tif")).refused("none of the 3 frames")
 
 
-@pytest.mark.xfail(reason="pipelines.made_of.say_files stats what leads nowhere")
 def test_a_frame_that_is_a_link_to_itself(run, collect, place):
     first = min(collect.glob("*.tif"))
     first.unlink()

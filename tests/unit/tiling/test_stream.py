@@ -103,7 +103,6 @@ def test_the_shelf_is_cleared_as_blocks_are_delivered_and_used_again(tmp_path):
     with dask.config.set(scheduler="synchronous"):
         with pytest.raises(KeyboardInterrupt):
             compute_in_runs(graph, blocks, deliver, shelf)
-        left = len(list(tmp_path.iterdir()))
         assert max(waiting) <= 4
         got.clear()
         first, restored[:] = list(restored), []
