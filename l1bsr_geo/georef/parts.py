@@ -6,12 +6,14 @@ and a lock. Files are written under another name first, so that what is there is
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
 from shutil import rmtree
+from threading import Lock
 from time import sleep
 from typing import Any, TypeAlias
 
@@ -29,6 +31,9 @@ SizeArray = npt.NDArray[np.int64]
 
 ANYWHERE = Affine.translation(1, 0)
 """Of parts: rasterio warns of files without any transform."""
+
+RECENT = 128 * 2**20
+"""Bytes of restored tiles that are also in memory: two rows of those of a Sentinel-2 detector."""
 
 _LOCK, _RUN, _TEMPLATE, _SIZES = "lock", "run.json", "template.tif", "sizes.npz"
 
@@ -95,14 +100,16 @@ class Parts:
 Tile: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # pixels (C, H, W), validity (H, W)
 
 
-@dataclass(frozen=True)
 class TileShelf:
     """Restored tiles, in the folder of the parts that are drawn from them.
 
-    Compressed as the parts are, so that the disk never holds much more than the final file.
+    Compressed as the parts are, so that the disk never holds much more than the final file; those
+    used last are in memory, too.
     """
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lock = folder, Lock()
+        self._recent: OrderedDict[str, list[Tile]] = OrderedDict()
 
     def has(self, name: str) -> bool:
         """Whether tiles are there under this name."""
@@ -110,22 +117,41 @@ class TileShelf:
 
     def load(self, name: str) -> list[Tile]:
         """The tiles that were restored at once."""
+        with self._lock:
+            tiles = self._recent.get(name)
+            if tiles is not None:
+                self._recent.move_to_end(name)
+                return tiles
         paths = takewhile(Path.exists, (self._path(name, place) for place in count()))
-        return [_read_tile(path) for path in paths]
+        tiles = [_read_tile(path) for path in paths]
+        self._remember(name, tiles)
+        return tiles
 
-    def keep(self, name: str, tiles: list[Tile]) -> list[Tile]:
-        """Keep them; gives them back."""
+    def keep(self, name: str, tiles: list[Tile]) -> None:
+        """Keep them."""
         for place, tile in reversed(list(enumerate(tiles))):  # the first says that all are there
             _write_whole(self._path(name, place), _encode_tile(*tile))
-        return tiles
+        self._remember(name, tiles)
 
     def drop(self, name: str) -> None:
         """All that they show is stored."""
+        with self._lock:
+            self._recent.pop(name, None)
         for path in takewhile(Path.exists, (self._path(name, place) for place in count())):
             path.unlink()
 
+    def _remember(self, name: str, tiles: list[Tile]) -> None:
+        with self._lock:
+            self._recent[name] = tiles
+            while len(self._recent) > 1 and sum(map(_count_bytes, self._recent.values())) > RECENT:
+                self._recent.popitem(last=False)
+
     def _path(self, name: str, place: int) -> Path:
-        return self.folder / f"restored-{name}-{place}.tif"
+        return self._folder / f"restored-{name}-{place}.tif"
+
+
+def _count_bytes(tiles: list[Tile]) -> int:
+    return sum(pixels.nbytes + valid.nbytes for pixels, valid in tiles)
 
 
 def _encode_tile(pixels: npt.NDArray[Any], valid: npt.NDArray[Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -19,7 +19,7 @@ from l1bsr_geo.tiling.encoding import Encoding, OutputType, choose_encoding
 from l1bsr_geo.tiling.fitting import Piece, Restoration
 from l1bsr_geo.tiling.nodata import BoolArray, fill_views, find_valid, read_views
 from l1bsr_geo.tiling.plan import Tile, TilePlan
-from l1bsr_geo.tiling.shelf import name_restoration
+from l1bsr_geo.tiling.shelf import name_restoration, take_tile
 from l1bsr_geo.tiling.statistics import take_statistics
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def _build_arrays(
         call_graph[call] = (_restore_tiles, *keys, indices)
         for place, index in enumerate(indices):
             row, col = divmod(index, columns)
-            pixel_graph[pixels, 0, row, col] = (_take, call, place, 0)
-            valid_graph[valid, row, col] = (_take, call, place, 1)
+            pixel_graph[pixels, 0, row, col] = (take_tile, call, place, 0)
+            valid_graph[valid, row, col] = (take_tile, call, place, 1)
     graph = HighLevelGraph(
         {f"inputs-{token}": inputs, calls: call_graph, pixels: pixel_graph, valid: valid_graph},
         {
@@ -177,10 +177,6 @@ def _check_halo(model: Model, plan: TilePlan) -> Model:
             "tile"
         )
     return model
-
-
-def _take(results: Sequence[tuple[Any, Any]], place: int, which: int) -> Any:
-    return results[place][which]
 
 
 def _restore_tiles(

@@ -26,15 +26,19 @@ class Shelf(Protocol):
     def load(self, name: str) -> Any:
         """What was kept under this name."""
 
-    def keep(self, name: str, tile: Any) -> Any:
-        """Keep a tile; gives it back."""
+    def keep(self, name: str, tile: Any) -> None:
+        """Keep a tile."""
 
     def drop(self, name: str) -> None:
         """Nothing more will be asked of a tile."""
 
 
 class ShelvedGraph:
-    """A graph whose restored tiles wait on a shelf for the wanted keys that need them."""
+    """A graph whose restored tiles wait on a shelf for the wanted keys that need them.
+
+    What is handed from task to task are names on the shelf, so memory does not grow with the number
+    of tiles that wait: a task that shows parts of tiles takes them from the shelf itself.
+    """
 
     def __init__(self, graph: Graph, keys: Sequence[Any], shelf: Shelf, deliver: Deliver) -> None:
         self._shelf, self._deliver, self._lock = shelf, deliver, Lock()
@@ -50,10 +54,18 @@ class ShelvedGraph:
             for key, tiles in _find_tiles(graph, keys).items()
         }
         self._waiting = Counter(place for tiles in self._tiles.values() for place in tiles)
-        self.graph = dict(graph)
+        taken = {
+            key: (_take_from, shelf, places[task[1]], *task[1:])
+            for key, task in graph.items()
+            if type(task) is tuple and task[0] is take_tile and task[1] in places
+        }
+        self.graph = {
+            key: taken[key] if key in taken else _substitute(task, taken)
+            for key, task in graph.items()
+        }
         for key, place in places.items():
             if shelf.has(place):
-                self.graph[key] = (shelf.load, place)
+                self.graph[key] = None
             else:
                 self.graph["new", *key] = graph[key]
                 self.graph[key] = (shelf.keep, place, ("new", *key))
@@ -66,6 +78,29 @@ class ShelvedGraph:
             done = [place for place in self._tiles[key] if not self._waiting[place]]
         for place in done:
             self._shelf.drop(place)
+
+
+def take_tile(tiles: Sequence[tuple[Any, Any]], place: int, which: int) -> Any:
+    """Pixels (0) or validity (1) of one of the tiles that were restored at once.
+
+    The only thing that a graph may do with what a task that restores gives.
+    """
+    return tiles[place][which]
+
+
+def _take_from(shelf: Shelf, name: str, there: None, place: int, which: int) -> Any:
+    return take_tile(shelf.load(name), place, which)
+
+
+def _substitute(task: Any, taken: Mapping[Any, Any]) -> Any:
+    """A task that takes from the shelf what it would have been given."""
+    if type(task) is list:
+        return [_substitute(part, taken) for part in task]
+    if type(task) is tuple and task and callable(task[0]):
+        return (task[0], *(_substitute(part, taken) for part in task[1:]))
+    if type(task) is tuple and task and isinstance(task[0], str):
+        return taken.get(task, task)
+    return task
 
 
 def _find_tiles(graph: Graph, keys: Sequence[Any]) -> dict[Any, frozenset[Any]]:

@@ -193,7 +193,7 @@ def test_a_move_into_the_final_file_that_was_cut_short_goes_on(raster, tmp_path)
     assert parts.joinpath("whole.tif").stat().st_size > size // 3
     with pytest.raises(BadOptionError, match="model was geometric"):
         super_resolve(
-            raster, tmp_path / "out.tif", model=NotingNetwork(tmp_path / "n", 0), resume=True
+            raster, tmp_path / "out.tif", model=NotingNetwork(tmp_path / "n.notes", 0), resume=True
         )
     super_resolve(raster, tmp_path / "out.tif", model="geometric", resume=True)
     np.testing.assert_array_equal(read(tmp_path / "out.tif"), read(tmp_path / "whole.tif"))

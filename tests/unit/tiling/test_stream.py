@@ -18,7 +18,7 @@ from l1bsr_geo.models.registry import Model
 from l1bsr_geo.tiling import stream
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import TilePlan
-from l1bsr_geo.tiling.shelf import ShelvedGraph, name_restoration
+from l1bsr_geo.tiling.shelf import ShelvedGraph, name_restoration, take_tile
 from l1bsr_geo.tiling.stream import Runs, compute_in_runs
 
 
@@ -84,11 +84,12 @@ def test_the_shelf_is_cleared_as_blocks_are_delivered_and_used_again(tmp_path):
         restored.append(i)
         return [(np.full((1, 2, 2), i), np.ones((2, 2), bool))]
 
-    def show(*tiles):
-        return sum(int(pixels[0, 0, 0]) for ((pixels, _),) in tiles)
+    def show(tiles):
+        return sum(int(pixels[0, 0, 0]) for pixels in tiles)
 
     graph = {(name, i): (restore, i) for i in range(5)}
-    graph |= {("block", i): (show, (name, i), (name, i + 1)) for i in range(4)}
+    graph |= {("pixels", i): (take_tile, (name, i), 0, 0) for i in range(5)}
+    graph |= {("block", i): (show, [("pixels", i), ("pixels", i + 1)]) for i in range(4)}
     blocks = [("block", i) for i in range(4)]
     shelf = TileShelf(tmp_path)
     got: dict[object, int] = {}
