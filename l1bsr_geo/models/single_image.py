@@ -13,8 +13,9 @@ class SingleImage(nn.Module):
 
     Args:
         network: the module.
-        spec: what the rest of the package must know; above all ``scale``, ``bands``, ``halo`` (how
-            far the network looks), ``gain`` (DN per unit of its input) and ``multiple``.
+        spec: what the rest of the package must know; above all ``scale``, ``bands`` (needed unless
+            it takes any number of them), ``halo`` (how far the network looks), ``gain`` (DN per
+            unit of its input) and ``multiple``.
 
     Raises:
         BadOptionError: the spec asks for what one image cannot give.
