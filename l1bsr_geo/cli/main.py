@@ -47,6 +47,7 @@ from l1bsr_geo.cli.options import (
     split_names,
 )
 from l1bsr_geo.errors import L1bsrGeoError
+from l1bsr_geo.tiling.allocator import reuse_large_arrays
 
 app = typer.Typer(
     name="l1bsr-geo",
@@ -68,6 +69,7 @@ def main() -> None:
     warnings.showwarning = show_warning
     # GDAL would keep up to 5 % of the machine's memory in decoded blocks; tiles need a few rows
     os.environ.setdefault("GDAL_CACHEMAX", "128")
+    reuse_large_arrays()
     os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL finds wrong is in our one line
     loud = [word for word in sys.argv[1:] if word in ("-v", "-vv", "--verbose")]
     words = [word for word in sys.argv[1:] if word not in loud]  # -v may stand anywhere

@@ -18,6 +18,7 @@ def probe_halo(
     limit: int | None = None,
     tolerance: float = 0.01,
     device: str | torch.device = "cpu",
+    bands: int | None = None,
 ) -> int:
     """The context that a restorer needs around a tile, found by changing one pixel of noise.
 
@@ -30,6 +31,7 @@ def probe_halo(
         limit: distances beyond this are not looked at; ``spec.halo + 8`` where None.
         tolerance: a change of the result by this much [DN], after an impulse of 1000 DN, counts.
         device: where the restorer is.
+        bands: how many it is given, where any number will do.
 
     Returns:
         The largest distance [px of the input], along a row or a column, between a pixel and one
@@ -38,7 +40,7 @@ def probe_halo(
     spec = restorer.spec
     limit = spec.halo + 8 if limit is None else limit
     size = -(-(2 * limit + spec.multiple) // spec.multiple) * spec.multiple
-    shape = (1, spec.frames[0], len(spec.bands or "any"), size, size)
+    shape = (1, spec.frames[0], len(spec.bands or ()) or bands or 1, size, size)
     generator = torch.Generator().manual_seed(0)
     noise = (torch.rand(shape, generator=generator) * (IMPULSE / spec.gain)).to(device)
     flow = noise.new_zeros(*shape[:3], 2, size, size) if spec.flow else None

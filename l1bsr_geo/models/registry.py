@@ -222,16 +222,22 @@ class Model:
             raise BadInputError(f"{self.spec.name}: scene statistics of no sample at all")
         return {name: value / count for name, value in total.items()}
 
-    def probe_halo(self, tolerance: float = 0.01) -> int:
+    def probe_halo(self, tolerance: float = 0.01, bands: int | None = None) -> int:
         """How far the restorer looks [px of the input]; see ``receptive_field.probe_halo``.
 
         Measured once in each process.
+
+        Args:
+            tolerance: what counts as a change [DN].
+            bands: how many it is given, where any number will do.
         """
         device = self.torch_device
-        key = self.identity, tolerance
+        key = self.identity, tolerance, bands
         with find_slots(device).take() as slot, slot.launch():
             if key not in _PROBED:
-                _PROBED[key] = probe_halo(self._load(device), tolerance=tolerance, device=device)
+                _PROBED[key] = probe_halo(
+                    self._load(device), tolerance=tolerance, device=device, bands=bands
+                )
             return _PROBED[key]
 
     def __repr__(self) -> str:
@@ -294,7 +300,7 @@ class Model:
         return entry.load(self._path, self.spec.scale)
 
 
-_PROBED: dict[tuple[Identity, float], int] = {}
+_PROBED: dict[tuple[Identity, float, int | None], int] = {}
 
 
 def _check_options(device: Device, precision: Precision) -> None:

@@ -15,6 +15,7 @@ from dask.system import CPU_COUNT
 
 import l1bsr_geo
 from l1bsr_geo.errors import BadOptionError, ClusterError
+from l1bsr_geo.tiling.allocator import reuse_large_arrays
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
@@ -112,21 +113,24 @@ def _join(address: str) -> Iterator[Client]:
 
 @contextmanager
 def _start(count: int) -> Iterator[Client]:
+    import torch
     from distributed import Client, LocalCluster
 
     threads = max(1, CPU_COUNT // count)
+    slots = {"GPU": 1} if torch.cuda.is_available() else {}
     with (
         _quietly(),
         LocalCluster(
             n_workers=count,
             threads_per_worker=threads,
+            resources=slots,
             dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):
         log.info("%d workers of %d threads", count, threads)
-        _equip(client, one_gpu_each=True)
+        _equip(client, ours=True)
         yield client
 
 
@@ -147,7 +151,7 @@ def _quietly() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _equip(client: Client, *, one_gpu_each: bool = False) -> None:
+def _equip(client: Client, *, ours: bool = False) -> None:
     """Make every worker ready, now and when it joins later.
 
     Raises:
@@ -160,7 +164,7 @@ def _equip(client: Client, *, one_gpu_each: bool = False) -> None:
         idempotent = True
 
         def setup(self, worker: Worker) -> None:
-            equip_worker(worker, version, one_gpu_each=one_gpu_each)
+            equip_worker(worker, version, ours=ours)
 
     version = l1bsr_geo.__version__
     try:
@@ -172,13 +176,14 @@ def _equip(client: Client, *, one_gpu_each: bool = False) -> None:
         ) from error
 
 
-def equip_worker(worker: Worker, version: str, *, one_gpu_each: bool) -> None:
-    """Threads and caches of a worker process; its GPU where it shall have one of its own.
+def equip_worker(worker: Worker, version: str, *, ours: bool) -> None:
+    """Threads, caches and memory of a worker process.
 
     Args:
         worker: of this process.
         version: of this package that the client has.
-        one_gpu_each: show the process one GPU, by its number among the workers.
+        ours: it was started for this work, has one GPU, by its number among the workers, and does
+            nothing else.
 
     Raises:
         RuntimeError: another version is installed here.
@@ -186,11 +191,13 @@ def equip_worker(worker: Worker, version: str, *, one_gpu_each: bool) -> None:
     if l1bsr_geo.__version__ != version:
         raise RuntimeError(f"{worker.address} has l1bsr-geo {l1bsr_geo.__version__}")
     os.environ.setdefault("GDAL_CACHEMAX", "128")
-    if one_gpu_each:  # a worker of ours: Ctrl-C goes to all of a terminal, but the client decides
+    if ours:
+        reuse_large_arrays()
+        # Ctrl-C goes to all processes of a terminal, but the client decides
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
-    if one_gpu_each and torch.cuda.device_count() > 1:
+    if ours and torch.cuda.device_count() > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % torch.cuda.device_count())
     # the network runs one tile at a time, on all threads that this worker may use
     torch.set_num_threads(worker.state.nthreads)

@@ -114,7 +114,7 @@ def _build_arrays(
     inputs: dict[Any, Any] = dict(zip(keys, (model, scene, plan, encoding, None), strict=True))
     if len(plan) > 1:  # one tile has no seams
         unchecked = f"unchecked-{keys[0]}"
-        inputs |= {unchecked: model, keys[0]: (_check_halo, unchecked, keys[2])}
+        inputs |= {unchecked: model, keys[0]: (_check_halo, unchecked, keys[2], len(scene.bands))}
         if model.spec.scene_statistics:
             inputs[keys[-1]] = (take_statistics, *keys[:3])
     restoring = name_restoration(
@@ -167,9 +167,9 @@ def _batches(plan: TilePlan, batch: int) -> Iterator[list[int]]:
             yield alike[start : start + batch]
 
 
-def _check_halo(model: Model, plan: TilePlan) -> Model:
+def _check_halo(model: Model, plan: TilePlan, bands: int) -> Model:
     """The model, once it is known not to look beyond the halo; measured once in each process."""
-    radius = model.probe_halo(SEAM)
+    radius = model.probe_halo(SEAM, bands)
     if radius > plan.halo:
         raise BadInputError(
             f"{model.spec.name} looks {radius} px around a pixel or farther, but the tile "

@@ -14,12 +14,12 @@ from l1bsr_geo.geometry.model import Aligned
 if TYPE_CHECKING:
     from l1bsr_geo.models.base import ModelSpec
 
-DEFAULT_SIZE = 512
+DEFAULT_SIZE = 256
 """Core of a tile [px], per axis, unless asked otherwise or the model's halo is large."""
 
 
 def choose_size(halo: int) -> int:
-    """The core [px] at which a halo costs at most 15 %, from 512 to 1024 px.
+    """The core [px] at which a halo costs at most 15 %, from 256 to 1024 px.
 
     A tile costs (1 + 2 halo / size)^2 times its core, 1.15 at 28 halos. Its memory grows with the
     area: REC needs 3.1 kB per input pixel (measured, float32), 2.7 GB for its 896 px and their halo

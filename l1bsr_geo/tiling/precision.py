@@ -12,7 +12,7 @@ from l1bsr_geo.images.pixels import Scene, Views
 from l1bsr_geo.models.precision import multiplies_bf16
 from l1bsr_geo.tiling.nodata import fill_views
 from l1bsr_geo.tiling.plan import TilePlan
-from l1bsr_geo.tiling.statistics import SAMPLE_SIZE, read_sample
+from l1bsr_geo.tiling.statistics import read_sample
 
 if TYPE_CHECKING:
     from l1bsr_geo.models.devices import Pixels
@@ -29,6 +29,7 @@ CLOSE_DN = 0.5
 PEAK = {1: 255.0, 2: 4095.0, 4: 4095.0}
 """Bytes of a whole number to the peak that the PSNR is of [DN]; more than 12 bits no sensor has."""
 
+_SIDE = 48  # [px] of the sample, without its halo
 _TRIES = 16  # places where data are looked for
 
 
@@ -94,7 +95,7 @@ def _read_sample(scene: Scene, plan: TilePlan, *, gaps: bool) -> Views | None:
     row, col = (axis.ravel() for axis in np.indices((rows, cols)))
     order = np.argsort((row - (rows - 1) / 2) ** 2 + (col - (cols - 1) / 2) ** 2, kind="stable")
     some = np.unique(np.linspace(0, len(order) - 1, min(_TRIES, len(order))).astype(int))
-    found = read_sample(scene, plan, order[some].tolist(), SAMPLE_SIZE)
+    found = read_sample(scene, plan, order[some].tolist(), _SIDE)
     return found and fill_views(scene, plan, *found, gaps=gaps)
 
 

@@ -49,6 +49,8 @@ class ShelvedGraph:
             for key in graph
             if restores(key) and labels[label := _label(_name(key))] == 1
         }
+        if len(places) == 1:  # what it cost is lost or had as a whole
+            places = {}
         self._tiles = {
             key: [places[tile] for tile in tiles if tile in places]
             for key, tiles in _find_tiles(graph, keys).items()

@@ -145,7 +145,7 @@ def test_the_graph_of_a_large_scene_is_built_at_once(make_model, make_scene):
     model = make_model()
     scene = make_scene(np.broadcast_to(np.uint16(1), (2, 40_000, 40_000)))
     image = map_tiles(model, scene)
-    assert image.pixels.data.npartitions == 79**2
+    assert image.pixels.data.npartitions == 157**2
 
 
 def test_the_result_says_where_it_is_and_how_it_was_made(make_model, make_scene, random_pixels):
