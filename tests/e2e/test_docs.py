@@ -8,9 +8,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 import yaml
+from affine import Affine
 
 from l1bsr_geo.errors import L1bsrGeoWarning
 
@@ -29,11 +31,26 @@ def run(source: str) -> None:
 def test_readme_python(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "PRODUCT.SAFE").symlink_to(demo.product)
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    run(block)
+    run(python_examples()[0])
     with rasterio.open("out.tif") as dataset:
         assert dataset.res == (5.0, 5.0)
         assert dataset.dataset_mask().any()
+
+
+def test_readme_network_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shape = {"count": 4, "height": 40, "width": 50, "dtype": "uint16", "crs": "EPSG:32631"}
+    place = Affine(10, 0, 7e5, 0, -10, 5e6)
+    with rasterio.open("four_bands.tif", "w", driver="GTiff", transform=place, **shape) as file:
+        file.write(np.full((4, 40, 50), 700, np.uint16))
+    run(python_examples()[1])
+    with rasterio.open("out.tif") as dataset:
+        assert dataset.res == (5.0, 5.0)
+        assert dataset.tags()["model"] == "mine"
+
+
+def python_examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_readme_commands_exist():
