@@ -68,7 +68,7 @@ def main() -> None:
     """Entry point: one line and exit code 2 for what a user can mend."""
     warnings.showwarning = show_warning
     # GDAL would keep up to 5 % of the machine's memory in decoded blocks; tiles need a few rows
-    os.environ.setdefault("GDAL_CACHEMAX", "128")
+    os.environ.setdefault("GDAL_CACHEMAX", "64")
     reuse_large_arrays()
     os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL finds wrong is in our one line
     loud = [word for word in sys.argv[1:] if word in ("-v", "-vv", "--verbose")]

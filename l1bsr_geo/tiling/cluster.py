@@ -190,7 +190,7 @@ def equip_worker(worker: Worker, version: str, *, ours: bool) -> None:
     """
     if l1bsr_geo.__version__ != version:
         raise RuntimeError(f"{worker.address} has l1bsr-geo {l1bsr_geo.__version__}")
-    os.environ.setdefault("GDAL_CACHEMAX", "128")
+    os.environ.setdefault("GDAL_CACHEMAX", "64")
     if ours:
         reuse_large_arrays()
         # Ctrl-C goes to all processes of a terminal, but the client decides

@@ -1,24 +1,37 @@
-"""The whole command on a granule: `sr`, from JP2 to COG, beside the bare network.
+"""The whole command, `sr` from JP2 to COG: its growth, and its time beside the bare network's.
 
-    python tests/benchmarks/bench_end_to_end.py --json out.json                 geometric, minutes
-    python tests/benchmarks/bench_end_to_end.py --model l1bsr-rcan --json out.json  REC, 30 minutes
+    python tests/benchmarks/bench_end_to_end.py --json out.json     geometric, 1 and 4 granules
+    ... --granules 1 4 16 --lines 642 --kinds map                   16 times the area, small granules
+    ... --model l1bsr-rcan --granules 1 --kinds map --turns 2       REC beside its bare network
+    ... --host --model l1bsr-rcan l1bsr --lines 384                 host work for each tile
 
-A granule of 2304 x 2552 x 4 (or fewer lines) is made first, and once more of 4 granules for memory.
-Each run is a process of its own: wall time, CPU time, peak memory, and the largest total size of
-the output's folder while it runs, over the size of the final file. With `--model l1bsr-rcan` (15.4
-M parameters, made-up weights: nothing here depends on their values) the bare network is timed in
-the same session on tiles in memory, with the same threads, the halo included and left out.
+Products of 2552 columns and four bands are made first. Each run of the command is a process of its
+own: wall and CPU time from starting Python to the finished file, its peak memory, and the most that
+the output's folder (temporary files in it) takes while it runs, over the size of the final file.
+
+Networks (`l1bsr-rcan`, REC with 15.4 M made-up parameters, and `l1bsr`) are then timed alone, in
+turns with the command and at the precision that it chose: on tiles in memory, of the sizes that it
+used, with their halo and without. `--bare-tiles` says how many of them are timed; all is scaled by
+their pixels. They get the threads and the allocator that the command has.
+
+Host work (`--host`) is a profile: one thread, one task at a time, in one process; CPU seconds of
+every kind of task, and within those that restore tiles those of the network. The rest is the host's
+also where the network has a GPU.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,67 +69,6 @@ def make_product(folder: Path, granules: int, lines: int) -> Path:
     return write_l1b_product(folder, Waves(), models, metadata)
 
 
-def run(command: list[str], watched: Path) -> dict[str, float]:
-    """A command's wall time, CPU time, peak memory and peak size of a folder."""
-    peak, done = [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            sizes = []
-            for file in watched.rglob("*"):
-                try:
-                    sizes.append(file.stat().st_size)
-                except FileNotFoundError:
-                    continue
-            peak[0] = max(peak[0], sum(sizes))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    if status:
-        raise SystemExit(process.stderr.read().decode() if process.stderr else "failed")
-    return {
-        "wall [s]": wall,
-        "cpu [s]": usage.ru_utime + usage.ru_stime,
-        "peak memory [MiB]": usage.ru_maxrss / 1024,
-        "peak disk [MB]": peak[0] / 1e6,
-    }
-
-
-def bare_network(weights: Path, tile: int | None, lines: int) -> dict[str, float]:
-    """CPU and wall seconds of the network alone for a granule, from its largest tile, twice."""
-    from l1bsr_geo.models.registry import Model
-    from l1bsr_geo.tiling.plan import TilePlan
-
-    model = Model("l1bsr-rcan", weights=weights, device="cpu")
-    plan = TilePlan.for_model(model.spec, (lines, COLUMNS), size=tile)
-    rng = np.random.default_rng(0)
-    shapes = {
-        "with halo": [t.read.shape for t in plan],
-        "without halo": [t.core.shape for t in plan],
-    }
-    result = {}
-    for kind, all_shapes in shapes.items():
-        shape = max(all_shapes)
-        views = rng.uniform(200, 600, (1, 1, 4, *shape)).astype(np.float32)
-        model.restore(views[..., :64, :64])
-        wall, cpu = [], []
-        for _ in range(2):
-            start = time.perf_counter(), time.process_time()
-            model.restore(views)
-            wall.append(time.perf_counter() - start[0])
-            cpu.append(time.process_time() - start[1])
-        share = sum(h * w for h, w in all_shapes) / (shape[0] * shape[1])
-        result[f"wall {kind} [s]"] = float(np.median(wall)) * share
-        result[f"cpu {kind} [s]"] = float(np.median(cpu)) * share
-    return result
-
-
 def make_weights(path: Path) -> Path:
     """Made-up weights of REC."""
     import torch
@@ -134,48 +86,304 @@ def make_weights(path: Path) -> Path:
     return path
 
 
+def in_fresh_process(function, *arguments):
+    """What a function gives in a process of its own: what it loads and keeps ends with it."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def run(command: list[str], watched: Path) -> dict[str, float]:
+    """A command's wall time, CPU time, peak memory and peak size of a folder."""
+    temporary = watched / "temporary"
+    temporary.mkdir(exist_ok=True)
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    memory, disk, done = [0], [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            memory[0] = max(memory[0], peak_memory(process.pid))
+            disk[0] = max(disk[0], allocated(watched))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    done.set()
+    watcher.join()
+    if status:
+        raise SystemExit(said)
+    return {
+        "wall [s]": wall,
+        "CPU [s]": usage.ru_utime + usage.ru_stime,
+        "peak memory [MiB]": memory[0] / 2**20,
+        "peak disk [MB]": max(disk[0], allocated(watched)) / 1e6,
+    }
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident memory of a running process so far [bytes].
+
+    Not `ru_maxrss`: on Linux that of a child begins with its parent's.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def allocated(folder: Path) -> int:
+    """What a folder's files take on the disk [bytes]; they come and go while we look."""
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            total += file.lstat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    import rasterio
+
+    with rasterio.open(path) as file:
+        return file.tags()
+
+
+def time_bare_network(
+    name: str, weights: Path | None, precision: str, tile: int, lines: int, count: int
+) -> dict[str, float]:
+    """Wall and CPU seconds of a network alone for all tiles of an image, from some of them."""
+    from l1bsr_geo.models.registry import Model
+    from l1bsr_geo.tiling.allocator import reuse_large_arrays
+    from l1bsr_geo.tiling.plan import TilePlan
+
+    reuse_large_arrays()  # as the command does
+    model = Model(name, weights=weights, device="cpu", precision=precision)
+    plan = TilePlan.for_model(model.spec, (lines, COLUMNS), size=tile)
+    rng = np.random.default_rng(0)
+
+    def restore(shape: tuple[int, int]) -> tuple[float, float]:
+        views = rng.uniform(200, 600, (1, 1, 4, *shape)).astype(np.float32)
+        flow = rng.uniform(-1, 1, (1, 1, 4, 2, *shape)).astype(np.float32)
+        start = time.perf_counter(), time.process_time()
+        model.restore(views, flow if model.spec.flow else None)
+        return time.perf_counter() - start[0], time.process_time() - start[1]
+
+    some = np.unique(np.linspace(0, len(plan) - 1, min(count or len(plan), len(plan))).astype(int))
+    result = {}
+    restore(plan[int(some[0])].read.shape)
+    for halo in ("with", "without"):
+        shapes = [(t.read if halo == "with" else t.core).shape for t in plan]
+        wall, cpu = np.sum([restore(shapes[i]) for i in some], axis=0)
+        share = sum(h * w for h, w in shapes) / sum(np.prod(shapes[i]) for i in some)
+        result[f"bare wall {halo} halo [s]"] = float(wall * share)
+        result[f"bare CPU {halo} halo [s]"] = float(cpu * share)
+    return result
+
+
+def measure_run(arguments, model, weights, product: Path, place: Path, lines: int, kind: str):
+    """Medians of some turns: the command, then its network."""
+    turns = []
+    for turn in range(arguments.turns):
+        output = place / f"{kind}{turn}"
+        output.mkdir()
+        file = output / "out.tif"
+        command = [sys.executable, "-m", "l1bsr_geo", "sr", str(product), str(file)]
+        command += ["--model", model, "--device", "cpu", "--precision", arguments.precision]
+        command += ["--weights", str(weights)] if weights else []
+        command += ["--tile", str(arguments.tile)] if arguments.tile else []
+        figures = run(command + (["--no-ortho"] if kind == "sensor" else []), output)
+        figures["final file [MB]"] = file.stat().st_size / 1e6
+        tags = read_tags(file)
+        file.unlink()
+        if model.startswith("l1bsr"):
+            figures |= in_fresh_process(
+                time_bare_network,
+                model,
+                weights,
+                tags["precision"],
+                int(tags["tile_size"]),
+                lines,
+                arguments.bare_tiles,
+            )
+        print(f"{place.name} {kind}, {tags['precision']}: {json.dumps(figures)}", flush=True)
+        turns.append(figures)
+    row = {name: float(np.median([turn[name] for turn in turns])) for name in turns[0]}
+    row["peak disk / final"] = row["peak disk [MB]"] / row["final file [MB]"]
+    for halo in ("with", "without"):
+        for what in ("wall", "CPU"):
+            if (bare := f"bare {what} {halo} halo [s]") in row:
+                ratios = [turn[f"{what} [s]"] / turn[bare] for turn in turns]
+                row[f"{what} / bare {halo} halo"] = float(np.median(ratios))
+    return {"kind": kind, "model": model, "precision": tags["precision"], "lines": lines} | row
+
+
+def compare_growth(rows: list[dict]) -> None:
+    """Add what each run is to the smallest of its kind and model."""
+    for row in rows:
+        alike = [r for r in rows if (r["kind"], r["model"]) == (row["kind"], row["model"])]
+        first = min(alike, key=lambda r: r["lines"])
+        for figure in ("lines", "wall [s]", "CPU [s]", "peak memory [MiB]"):
+            row[f"{figure.split(' [')[0]} / first"] = row[figure] / first[figure]
+        row["wall for each area / first"] = row["wall / first"] / row["lines / first"]
+
+
+def profile_host(name: str, weights: Path | None, precision: str, tile: int | None, product: Path):
+    """CPU seconds of every kind of task of one run on one thread, and of the network in them."""
+    import dask
+    import torch
+    from dask.callbacks import Callback
+    from torch.nn.modules.module import (
+        register_module_forward_hook,
+        register_module_forward_pre_hook,
+    )
+
+    import l1bsr_geo
+    from l1bsr_geo.models.registry import Model
+    from l1bsr_geo.tiling.allocator import reuse_large_arrays
+
+    os.environ["GDAL_CACHEMAX"] = "128"
+    reuse_large_arrays()
+    torch.set_num_threads(1)
+    taken, calls, began, depth = Counter(), Counter(), {}, [0]
+
+    def begin(kind) -> None:
+        began[kind] = time.process_time()
+
+    def end(kind) -> None:
+        taken[kind] += time.process_time() - began.pop(kind)
+        calls[kind] += 1
+
+    def enter(module, given) -> None:
+        depth[0] += 1
+        if depth[0] == 1 and "restore-tiles" in began:  # elsewhere samples of the scene are tried
+            begin("network")
+
+    def leave(module, given, result) -> None:
+        depth[0] -= 1
+        if depth[0] == 0 and "network" in began:
+            end("network")
+
+    def kind(key) -> str:
+        """Of a task, from its key: its name without the token, such as "restore-tiles"."""
+        words = [w for w in (key if isinstance(key, tuple) else (key,)) if isinstance(w, str)]
+        names = re.match(r"[a-z]+(-[a-z]{5,})*", words[-1])
+        new = len(words) == 1 or words[0] != "new"
+        return f"shelf of {names[0]}" if new and names[0] == "restore-tiles" else names[0]
+
+    model = Model(name, weights=weights, device="cpu", precision=precision)
+    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+    watch = Callback(
+        pretask=lambda key, graph, state: begin(kind(key)),
+        posttask=lambda key, result, graph, state, worker: end(kind(key)),
+    )
+    output = product.parent / f"{name}.tif"
+    start = time.process_time()
+    with dask.config.set(scheduler="synchronous"), watch:
+        l1bsr_geo.super_resolve(product, output, model=model, tile=tile)
+    whole = time.process_time() - start
+    for hook in hooks:
+        hook.remove()
+    tags = read_tags(output)
+    output.unlink()
+    return summarize_profile(taken, calls, whole) | {
+        "model": name,
+        "precision": tags["precision"],
+        "tile": int(tags["tile_size"]),
+    }
+
+
+ONCE = ("model", "unchecked", "statistics", "scene", "plan", "encoding")
+"""Tasks of a whole scene: the halo is checked, statistics are taken."""
+
+
+def summarize_profile(taken: Counter, calls: Counter, whole: float) -> dict:
+    """Shares of the network's CPU seconds."""
+    network = taken.pop("network")
+    tiles = taken.get("shelf of restore-tiles") and "shelf of restore-tiles"
+    restoring = taken.pop("restore-tiles")
+    rest = {k: v for k, v in taken.items() if k not in ONCE}
+    return {
+        "tiles": calls["restore-tiles"],
+        "network [s]": network,
+        "tile stage, without the network [s]": restoring - network,
+        "drawing, encoding, writing [s]": sum(rest.values()),
+        "once in a scene, and overviews [s]": whole - restoring - sum(rest.values()),
+        "tile stage / network": (restoring - network) / network,
+        "all host work for tiles / network": (restoring - network + sum(rest.values())) / network,
+        "other tasks [s]": {k: round(v, 4) for k, v in sorted(taken.items()) if v > 1e-3},
+        "shelf": bool(tiles),
+    }
+
+
+def print_table(title: str, rows: list[dict]) -> None:
+    """One row of figures as a column each."""
+    figures = [k for k in rows[0] if all(k in row for row in rows)]
+    print(f"\n### {title}\n")
+    for number, figure in enumerate(figures):
+        cells = [row[figure] for row in rows]
+        if isinstance(cells[0], dict):
+            continue
+        shown = [f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells]
+        print(f"| {figure} | {' | '.join(shown)} |")
+        if number == 0:
+            print("|---" * (len(rows) + 1) + "|")
+    print()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--model", default="geometric")
+    models = ["geometric", "bicubic", "l1bsr", "l1bsr-rcan"]
+    parser.add_argument("--model", nargs="+", choices=models, default=["geometric"])
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--granules", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--lines", type=int, default=2304, help="lines of a granule")
-    parser.add_argument("--kinds", nargs="+", default=["map", "sensor"])
+    parser.add_argument("--lines", type=int, default=2304, help="of a granule")
+    parser.add_argument("--kinds", nargs="+", choices=["map", "sensor"], default=["map", "sensor"])
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--bare-tiles", type=int, default=4, help="0 for all")
+    parser.add_argument("--host", action="store_true", help="profile the host's work")
     arguments = parser.parse_args()
-    result: dict = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "model": arguments.model,
-    }
+    machine = {"machine": platform.machine(), "cores": os.cpu_count()}
+    result: dict = {**machine, "options": {k: str(v) for k, v in vars(arguments).items()}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        options = ["--model", arguments.model, "--device", "cpu"]
-        if arguments.tile:
-            options += ["--tile", str(arguments.tile)]
-        if arguments.model == "l1bsr-rcan":
-            weights = make_weights(folder / "made_up.safetensors")
-            options += ["--weights", str(weights)]
-            result["bare network"] = bare_network(weights, arguments.tile, arguments.lines)
-            print("bare network", json.dumps(result["bare network"]), flush=True)
-        for granules in arguments.granules:
-            place = folder / f"product{granules}"
+        made = folder / "made_up.safetensors"
+        if "l1bsr-rcan" in arguments.model:
+            in_fresh_process(make_weights, made)
+        rows = []
+        for granules in arguments.granules[:1] if arguments.host else arguments.granules:
+            place = folder / f"{granules} granules"
             place.mkdir()
-            product = make_product(place, granules, arguments.lines)
-            for kind in arguments.kinds:
-                more = ["--no-ortho"] if kind == "sensor" else []
-                output = folder / f"out_{granules}_{kind}"
-                output.mkdir()
-                command = [sys.executable, "-m", "l1bsr_geo", "sr", str(product)]
-                command += [str(output / "out.tif"), *options, *more]
-                figures = run(command, output)
-                figures["final file [MB]"] = (output / "out.tif").stat().st_size / 1e6
-                figures["peak disk / final"] = (
-                    figures["peak disk [MB]"] / figures["final file [MB]"]
-                )
-                result[f"{granules} granule(s), {kind}"] = figures
-                print(granules, kind, json.dumps(figures), flush=True)
-    print(json.dumps(result, indent=2))
+            product = in_fresh_process(make_product, place, granules, arguments.lines)
+            for model in arguments.model:
+                weights = made if model == "l1bsr-rcan" else None
+                if arguments.host:
+                    options = (model, weights, arguments.precision, arguments.tile, product)
+                    rows.append(in_fresh_process(profile_host, *options))
+                    continue
+                lines = granules * arguments.lines
+                for kind in arguments.kinds:
+                    row = measure_run(arguments, model, weights, product, place, lines, kind)
+                    rows.append({"granules": granules} | row)
+    if arguments.host:
+        print_table("Host work", rows)
+    else:
+        compare_growth(rows)
+        for model in arguments.model:
+            print_table(f"`sr --model {model}`", [r for r in rows if r["model"] == model])
+    result["host" if arguments.host else "runs"] = rows
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
