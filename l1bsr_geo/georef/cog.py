@@ -130,9 +130,9 @@ def write_cog(
         raise BadOptionError(f"{path}: cannot be written ({error.strerror})") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            done = "what is done waits for --resume" if resume else "nothing was written"
             raise L1bsrGeoError(
-                f"{path}: the disk is full; nothing was written; free some space, or write "
-                "elsewhere"
+                f"{path}: the disk is full; {done}; free some space, or write elsewhere"
             ) from error
         if error.filename is None and error.errno != errno.EFBIG:
             raise
