@@ -25,8 +25,9 @@ types: $(VENV)/installed
 contracts: $(VENV)/installed
 	$(BIN)/lint-imports
 
+# a process for each core, a file at a time, each with a thread of its own for torch
 pytest: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not benchmark"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not benchmark" -n auto --dist loadfile
 
 # trains one of the shipped networks again: make weights NAME=dsa METHOD=dsa DATA=folder-of-photographs
 weights: $(VENV)/installed
