@@ -71,7 +71,7 @@ class _ClusterBatch:
 
     def work_off(self, jobs: Iterable[SceneJob]) -> Generator[Outcome, None, list[SceneJob]]:
         """Outcomes as they come; returns the scenes whose workers died."""
-        from distributed import KilledWorker, as_completed
+        from distributed import CancelledError, KilledWorker, as_completed
 
         coming, left = as_completed(), iter(jobs)
         suspects: list[SceneJob] = []
@@ -87,9 +87,14 @@ class _ClusterBatch:
             future = next(coming)
             if future.cancelled():  # nobody else cancels them
                 break
-            job, error = self._running.pop(future), future.exception()
-            if error is None:
-                yield future.result()
+            try:
+                error = future.exception()
+                outcome = future.result() if error is None else None
+            except (OSError, CancelledError):  # its outcome stayed on a worker
+                break
+            job = self._running.pop(future)
+            if outcome is not None:
+                yield outcome
             elif isinstance(error, KilledWorker):
                 log.info("%s: %s", job.name, one_line(error))
                 suspects.append(job)
@@ -124,7 +129,10 @@ class _ClusterBatch:
         """The scheduler is gone, and what it knew with it."""
         gone = f"the scheduler {address(self._client)} went away; start it again, and "
         for job in [*self._running.values(), *left]:
-            yield Outcome(job, "failed", error=f"{gone}run the batch with --resume")
+            if job.output.exists() and not job.options.get("overwrite"):
+                yield Outcome(job, "done")
+            else:
+                yield Outcome(job, "failed", error=f"{gone}run the batch with --resume")
         self._running.clear()
 
     def stop(self) -> None:
