@@ -1,7 +1,7 @@
 """The whole command, `sr` from JP2 to COG: its growth, and its time beside the bare network's.
 
     python tests/benchmarks/bench_end_to_end.py --json out.json     geometric, 1 and 4 granules
-    ... --granules 1 4 16 --lines 642 --kinds map                   16 times the area, small granules
+    ... --granules 1 4 16 --lines 642 --kinds map                   16 times the area
     ... --model l1bsr-rcan --granules 1 --kinds map --turns 2       REC beside its bare network
     ... --host --model l1bsr-rcan l1bsr --lines 384                 host work for each tile
 
@@ -24,17 +24,16 @@ import json
 import multiprocessing
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from host_work import profile_host, read_tags
 
 COLUMNS = 2552
 
@@ -150,13 +149,6 @@ def allocated(folder: Path) -> int:
     return total
 
 
-def read_tags(path: Path) -> dict[str, str]:
-    import rasterio
-
-    with rasterio.open(path) as file:
-        return file.tags()
-
-
 def time_bare_network(
     name: str, weights: Path | None, precision: str, tile: int, lines: int, count: int
 ) -> dict[str, float]:
@@ -193,7 +185,7 @@ def measure_run(arguments, model, weights, product: Path, place: Path, lines: in
     """Medians of some turns: the command, then its network."""
     turns = []
     for turn in range(arguments.turns):
-        output = place / f"{kind}{turn}"
+        output = place / f"{model} {kind} {turn}"
         output.mkdir()
         file = output / "out.tif"
         command = [sys.executable, "-m", "l1bsr_geo", "sr", str(product), str(file)]
@@ -214,7 +206,9 @@ def measure_run(arguments, model, weights, product: Path, place: Path, lines: in
                 lines,
                 arguments.bare_tiles,
             )
-        print(f"{place.name} {kind}, {tags['precision']}: {json.dumps(figures)}", flush=True)
+        print(
+            f"{place.name}, {model}, {kind}, {tags['precision']}: {json.dumps(figures)}", flush=True
+        )
         turns.append(figures)
     row = {name: float(np.median([turn[name] for turn in turns])) for name in turns[0]}
     row["peak disk / final"] = row["peak disk [MB]"] / row["final file [MB]"]
@@ -231,110 +225,21 @@ def compare_growth(rows: list[dict]) -> None:
     for row in rows:
         alike = [r for r in rows if (r["kind"], r["model"]) == (row["kind"], row["model"])]
         first = min(alike, key=lambda r: r["lines"])
+        if len(alike) == 1:
+            continue
         for figure in ("lines", "wall [s]", "CPU [s]", "peak memory [MiB]"):
             row[f"{figure.split(' [')[0]} / first"] = row[figure] / first[figure]
         row["wall for each area / first"] = row["wall / first"] / row["lines / first"]
 
 
-def profile_host(name: str, weights: Path | None, precision: str, tile: int | None, product: Path):
-    """CPU seconds of every kind of task of one run on one thread, and of the network in them."""
-    import dask
-    import torch
-    from dask.callbacks import Callback
-    from torch.nn.modules.module import (
-        register_module_forward_hook,
-        register_module_forward_pre_hook,
-    )
-
-    import l1bsr_geo
-    from l1bsr_geo.models.registry import Model
-    from l1bsr_geo.tiling.allocator import reuse_large_arrays
-
-    os.environ["GDAL_CACHEMAX"] = "128"
-    reuse_large_arrays()
-    torch.set_num_threads(1)
-    taken, calls, began, depth = Counter(), Counter(), {}, [0]
-
-    def begin(kind) -> None:
-        began[kind] = time.process_time()
-
-    def end(kind) -> None:
-        taken[kind] += time.process_time() - began.pop(kind)
-        calls[kind] += 1
-
-    def enter(module, given) -> None:
-        depth[0] += 1
-        if depth[0] == 1 and "restore-tiles" in began:  # elsewhere samples of the scene are tried
-            begin("network")
-
-    def leave(module, given, result) -> None:
-        depth[0] -= 1
-        if depth[0] == 0 and "network" in began:
-            end("network")
-
-    def kind(key) -> str:
-        """Of a task, from its key: its name without the token, such as "restore-tiles"."""
-        words = [w for w in (key if isinstance(key, tuple) else (key,)) if isinstance(w, str)]
-        names = re.match(r"[a-z]+(-[a-z]{5,})*", words[-1])
-        new = len(words) == 1 or words[0] != "new"
-        return f"shelf of {names[0]}" if new and names[0] == "restore-tiles" else names[0]
-
-    model = Model(name, weights=weights, device="cpu", precision=precision)
-    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
-    watch = Callback(
-        pretask=lambda key, graph, state: begin(kind(key)),
-        posttask=lambda key, result, graph, state, worker: end(kind(key)),
-    )
-    output = product.parent / f"{name}.tif"
-    start = time.process_time()
-    with dask.config.set(scheduler="synchronous"), watch:
-        l1bsr_geo.super_resolve(product, output, model=model, tile=tile)
-    whole = time.process_time() - start
-    for hook in hooks:
-        hook.remove()
-    tags = read_tags(output)
-    output.unlink()
-    return summarize_profile(taken, calls, whole) | {
-        "model": name,
-        "precision": tags["precision"],
-        "tile": int(tags["tile_size"]),
-    }
-
-
-ONCE = ("model", "unchecked", "statistics", "scene", "plan", "encoding")
-"""Tasks of a whole scene: the halo is checked, statistics are taken."""
-
-
-def summarize_profile(taken: Counter, calls: Counter, whole: float) -> dict:
-    """Shares of the network's CPU seconds."""
-    network = taken.pop("network")
-    tiles = taken.get("shelf of restore-tiles") and "shelf of restore-tiles"
-    restoring = taken.pop("restore-tiles")
-    rest = {k: v for k, v in taken.items() if k not in ONCE}
-    return {
-        "tiles": calls["restore-tiles"],
-        "network [s]": network,
-        "tile stage, without the network [s]": restoring - network,
-        "drawing, encoding, writing [s]": sum(rest.values()),
-        "once in a scene, and overviews [s]": whole - restoring - sum(rest.values()),
-        "tile stage / network": (restoring - network) / network,
-        "all host work for tiles / network": (restoring - network + sum(rest.values())) / network,
-        "other tasks [s]": {k: round(v, 4) for k, v in sorted(taken.items()) if v > 1e-3},
-        "shelf": bool(tiles),
-    }
-
-
 def print_table(title: str, rows: list[dict]) -> None:
-    """One row of figures as a column each."""
-    figures = [k for k in rows[0] if all(k in row for row in rows)]
+    """Every run as a column."""
     print(f"\n### {title}\n")
-    for number, figure in enumerate(figures):
-        cells = [row[figure] for row in rows]
-        if isinstance(cells[0], dict):
-            continue
-        shown = [f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells]
-        print(f"| {figure} | {' | '.join(shown)} |")
-        if number == 0:
+    figures = [name for name, value in rows[0].items() if not isinstance(value, dict)]
+    for figure in figures:
+        cells = [f"{c:.4g}" if isinstance(c := row[figure], float) else str(c) for row in rows]
+        print(f"| {figure} | {' | '.join(cells)} |")
+        if figure == figures[0]:
             print("|---" * (len(rows) + 1) + "|")
     print()
 
@@ -356,6 +261,7 @@ def main() -> None:
     parser.add_argument("--host", action="store_true", help="profile the host's work")
     arguments = parser.parse_args()
     machine = {"machine": platform.machine(), "cores": os.cpu_count()}
+    machine["load before"] = os.getloadavg()[0]
     result: dict = {**machine, "options": {k: str(v) for k, v in vars(arguments).items()}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
