@@ -22,21 +22,30 @@ class Batch:
     """Samples and all that is known of them.
 
     A burst is T frames of C = 1 band; an overlap of two Sentinel-2 detectors is T = 2 views of
-    C = 4 bands; a video is T frames of C bands.
+    C = 4 bands; a video is T frames of C bands in order of time.
 
     Attributes:
-        views: (B, T, C, H, W) [DN]; view 0 is the reference.
+        views: (B, T, C, H, W) [DN]; view 0 is the reference, of a video the middle one.
         flow: (B, T, C, 2, H, W) [px] to the reference view and band: pixel p of it reads view
             (t, c) at p + flow(p). None where it is not known.
         exposures: (B, T) as the product tells them; None where they are alike.
         truth: (B, C, scale * H, scale * W) [DN at exposure 1], on the restorer's fine grid; None
             where it is not known.
+        noise: (B, 1, H, W) [DN] standard deviation of the noise that the network is told.
+        pair: (B, C, H, W) [DN] a second look at the reference, with noise of its own.
+        visible: (B, 1, H, W) weights from 0 to 1 of the held-out view's pixels, 1 where the
+            restored image shows the same and both may be compared.
+        occluded: (B, 1, H, W) weights of those that are in the frame but not visible.
     """
 
     views: Tensor
     flow: Tensor | None = None
     exposures: Tensor | None = None
     truth: Tensor | None = None
+    noise: Tensor | None = None
+    pair: Tensor | None = None
+    visible: Tensor | None = None
+    occluded: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on a device."""
