@@ -37,9 +37,10 @@ import cloudpickle
 import numpy as np
 import rasterio
 import torch
-from bench_end_to_end import in_fresh_process, make_weights, peak_memory, print_table
+from bench_end_to_end import in_fresh_process, make_weights, print_table
 from dask.system import CPU_COUNT
 from peers.landscape import BANDS, make_landscape, write_raster
+from peers.measure import peak_memory
 
 from l1bsr_geo import super_resolve
 from l1bsr_geo.geometry.grid import GeoGrid

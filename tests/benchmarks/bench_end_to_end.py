@@ -34,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 from host_work import profile_host, read_tags
+from peers.measure import peak_memory
 
 COLUMNS = 2552
 
@@ -124,18 +125,6 @@ def run(command: list[str], watched: Path) -> dict[str, float]:
         "peak memory [MiB]": memory[0] / 2**20,
         "peak disk [MB]": max(disk[0], allocated(watched)) / 1e6,
     }
-
-
-def peak_memory(pid: int) -> int:
-    """The most resident memory of a running process so far [bytes].
-
-    Not `ru_maxrss`: on Linux that of a child begins with its parent's.
-    """
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def allocated(folder: Path) -> int:

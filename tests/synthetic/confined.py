@@ -1,5 +1,8 @@
 """What a command does to the world around it, and what it may do."""
 
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +46,25 @@ class Outcome:
             self.done(output)
         else:
             self.refused()
+
+
+class MemoryWatch(threading.Thread):
+    """Looks at the memory of a process until it ends.
+
+    Not `ru_maxrss`: on Linux that of a child begins with its parent's.
+    """
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self._status = Path(f"/proc/{pid}/status")
+        self.peak = 0.0  # [MiB]
+        self.start()
+
+    def run(self):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            while words := [w for w in self._status.read_text().splitlines() if "VmHWM" in w]:
+                self.peak = max(self.peak, int(words[0].split()[1]) / 1024)
+                time.sleep(0.01)
 
 
 def files(folder):

@@ -50,9 +50,8 @@ def run(command: list[str], folder: Path, log: Path) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{log.read_text()[-3000:]}")
-    memory = max(watcher.memory, usage.ru_maxrss * 1024)  # the latter sees peaks between two looks
     disk = max(watcher.disk, _allocated(folder)) - before
-    return Cost(wall, usage.ru_utime + usage.ru_stime, memory, disk)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, watcher.memory, disk)
 
 
 class _Watcher(threading.Thread):
@@ -82,7 +81,19 @@ class _Watcher(threading.Thread):
                 total += member.memory_info().rss
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue  # it ended since
-        return total
+        return max(total, peak_memory(self._process.pid))  # which sees peaks between two looks
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident memory of a running process so far [bytes].
+
+    Not `ru_maxrss`: on Linux that of a child begins with its parent's.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _allocated(folder: Path) -> int:

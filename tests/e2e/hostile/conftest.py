@@ -18,7 +18,7 @@ import pytest
 
 from l1bsr_geo.cli import console, main
 from tests.synthetic import hostile
-from tests.synthetic.confined import Outcome, files, outputs
+from tests.synthetic.confined import MemoryWatch, Outcome, files, outputs
 
 LIMIT = 20  # [s]
 ADDRESSES = 16 << 30  # [bytes]
@@ -79,15 +79,16 @@ def process(place):
             )
             timer = threading.Timer(3 * LIMIT, begun.kill)
             timer.start()
-            _, status, usage = os.wait4(begun.pid, 0)
+            watch = MemoryWatch(begun.pid)
+            begun.wait()
             timer.cancel()
-            begun.returncode = os.waitstatus_to_exitcode(status)
+            watch.join()
             stderr.seek(0)
             said = stderr.read()
         after = files(place.parent)
         assert before.items() <= after.items() | {(o, before[o]) for o in outputs(words, before)}
         new = sorted(after.keys() - before)
-        return Outcome(begun.returncode, said, new, usage.ru_maxrss / 1024)
+        return Outcome(begun.returncode, said, new, watch.peak)
 
     return call
 
