@@ -8,7 +8,7 @@ is independent of what the network sees, so it cannot be learnt.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ class Example:
         places: (..., 2, H, W) [px]: where in the restored image, counted in coarse pixels of the
             restorer's grid, each target pixel lies, as an offset from its own place; None where
             target and restored image share their grid.
+        noise: (B, 1, H, W) [DN / gain] standard deviation that the network is told, or None.
+        weights: how much each pixel of the target counts, shaped to go with it; None for alike.
     """
 
     views: Tensor
@@ -72,6 +74,8 @@ class Example:
     exposures: Tensor | None
     target: Tensor
     places: Tensor | None = None
+    noise: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class Source(Protocol):
@@ -107,4 +111,13 @@ class Objective(Protocol):
 
     def score(self, network: nn.Module, batch: Batch) -> Figures:
         """Figures on held-out samples with truth; ``"score"`` decides (larger is better)."""
+        ...
+
+
+@runtime_checkable
+class ScheduledObjective(Objective, Protocol):
+    """An objective that changes in the course of a training."""
+
+    def at(self, share: float) -> Objective:
+        """What is minimised where this share of the schedule is done, from 0 to below 1."""
         ...
