@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.training.averaging import AveragedNetwork
 from l1bsr_geo.training.checkpoints import (
     CHECKPOINT,
@@ -45,6 +45,8 @@ from l1bsr_geo.training.schedule import Schedule
 Progress: TypeAlias = Callable[[int, int, Figures], None]
 """Called with iterations done, iterations in all, and the newest "loss" and best "score"."""
 
+_BETAS = (0.9, 0.999)
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +68,7 @@ class Trainer:
         recipe: what else, beside the schedule, must be alike when a training is resumed.
         part: name of the submodule whose weights are written; all where empty.
         tensorboard: log for TensorBoard, too.
+        betas: of Adam.
 
     Attributes:
         state: where the training is: iteration, best score, seconds.
@@ -85,6 +88,7 @@ class Trainer:
         recipe: Mapping[str, Any] | None = None,
         part: str = "",
         tensorboard: bool = False,
+        betas: tuple[float, float] = _BETAS,
     ) -> None:
         self.device = pick_device(device)
         self.precision = pick_precision(schedule.precision, self.device)
@@ -97,6 +101,8 @@ class Trainer:
         self._facts, self._part, self._tensorboard = dict(facts or {}), part, tensorboard
         fixed = {name: v for name, v in asdict(schedule).items() if name != "save_every"}
         self._recipe = {**(recipe or {}), "schedule": fixed}
+        if betas != _BETAS:
+            self._recipe["betas"] = list(betas)
         groups = schedule.groups(network)
         network.to(self.device).requires_grad_(False)
         for parameter in network.parameters():  # as convolutions like it best
@@ -105,7 +111,9 @@ class Trainer:
         for parameter in (p for group in groups.values() for p in group):
             parameter.requires_grad_(True)
         optimiser = torch.optim.Adam(
-            [{"params": v, "factor": factor} for factor, v in groups.items()], lr=schedule.lr
+            [{"params": v, "factor": factor} for factor, v in groups.items()],
+            lr=schedule.lr,
+            betas=betas,
         )
         average = AveragedNetwork(network, schedule.ema)
         self._learner = Learner(network, average, optimiser, self.state)
@@ -135,7 +143,7 @@ class Trainer:
             BadOptionError: the folder's training has another recipe.
             BadInputError: the loss or its gradient is not finite.
         """
-        self._begin(resume)
+        self.begin(resume)
         total, state = self._schedule.iterations, self.state
         before, start = state.seconds, time.monotonic()
         newest: dict[str, float] = {}
@@ -163,14 +171,57 @@ class Trainer:
                 self._after_step(log)
                 state.seconds = before + time.monotonic() - start
                 if state.iteration % self._schedule.save_every == 0:
-                    self._learner.save(self._folder, self._recipe)
+                    self.save()
                 if state.best is not None:
                     newest["score"] = state.best
                 if progress is not None:
                     progress(state.iteration, total, newest)
-        return self._end()
+        return self.end()
 
-    def _begin(self, resume: bool) -> None:
+    def learn(self, samples: Batch | Source, steps: int) -> float:
+        """Make steps on samples that are at hand: the online way, between `begin` and `end`.
+
+        Weights, optimiser and iteration go on from call to call; the log is that of `run`, a
+        checkpoint is the caller's to `save`. The rate is the schedule's, constant where its
+        ``final_lr`` is ``lr``.
+
+        Args:
+            samples: for all the steps, or where those of each step are drawn from.
+            steps: of the optimiser.
+
+        Returns:
+            The loss before the last step.
+
+        Raises:
+            BadOptionError: the schedule has not so many iterations left.
+            BadInputError: the loss or its gradient is not finite.
+        """
+        state, total = self.state, self._schedule.iterations
+        if not 1 <= steps <= total - state.iteration:
+            raise BadOptionError(
+                f"steps: found {steps} after iteration {state.iteration} of {total}, allowed 1 to "
+                "those left; give the schedule more iterations"
+            )
+        before, start = state.seconds, time.monotonic()
+        loss = math.nan
+        with (
+            torch.random.fork_rng(self._cuda_devices()),
+            RunLog(self._folder, state.iteration, self._tensorboard) as log,
+            computing(self._learner.network, self.precision, self.device),
+        ):
+            for _ in range(steps):
+                drawn = not isinstance(samples, Batch)
+                loss = self._step(self._draw(state.iteration + 1, samples) if drawn else samples)
+                state.seconds = before + time.monotonic() - start
+                self._after_step(log)
+        return loss
+
+    def begin(self, resume: bool = False) -> None:
+        """Open the folder, and go back to its checkpoint where resuming; `run` does so itself.
+
+        Raises:
+            L1bsrGeoError: as `run`.
+        """
         hardware = f"{name_hardware(self.device)} {self.precision}"
         check_folder(self._folder, resume)
         if resume:
@@ -179,8 +230,13 @@ class Trainer:
         if hardware not in self.state.hardware.split(" then "):
             self.state.hardware = " then ".join(filter(None, [self.state.hardware, hardware]))
 
-    def _end(self) -> Path:
+    def save(self) -> None:
+        """Write a checkpoint."""
         self._learner.save(self._folder, self._recipe)
+
+    def end(self) -> Path:
+        """Write checkpoint and weights, and give the best; `run` does so itself."""
+        self.save()
         self._write("last.safetensors", {})
         if not self._validation:
             self._write("best.safetensors", {})
@@ -192,9 +248,9 @@ class Trainer:
             )
         return self._folder / "best.safetensors"
 
-    def _draw(self, iteration: int) -> Batch:
+    def _draw(self, iteration: int, source: Source | None = None) -> Batch:
         rng = np.random.default_rng([self._schedule.seed, iteration])
-        return self._source.draw(rng, self._schedule.batch)
+        return (source or self._source).draw(rng, self._schedule.batch)
 
     def _step(self, batch: Batch) -> float:
         """One step of the optimiser; gives the loss."""

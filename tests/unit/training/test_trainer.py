@@ -493,3 +493,57 @@ def test_tensorboard_is_an_extra(tmp_path):
     with RunLog(tmp_path, tensorboard=True) as log:
         log.write(1, {"loss": 2.0})
     assert list(tmp_path.glob("events.*"))
+
+
+ONLINE = Schedule(**{**vars(SHORT), "final_lr": 0.05, "validate_every": 8})
+
+
+def test_learning_online_is_the_same_loop(tmp_path):
+    make(tmp_path / "run", ONLINE, mixer(0.2), Chance()).run()
+    source = Pixels(noise=0.1)
+    online = make(tmp_path / "online", ONLINE, mixer(0.2), Chance(), source)
+    online.begin()
+    losses = [online.learn(source, 3), online.learn(source, 5)]
+    assert online.end() == tmp_path / "online" / "best.safetensors"
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = weights(tmp_path / "run", name), weights(tmp_path / "online", name)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert [line for line in lines(tmp_path / "run") if line["iteration"]] == lines(
+        tmp_path / "online"
+    )
+    assert all(np.isfinite(losses))
+
+
+def test_learning_online_goes_on_from_its_checkpoint(tmp_path):
+    batches = [Pixels(noise=0.1).draw(np.random.default_rng(k), 4) for k in range(2)]
+    whole = make(tmp_path / "whole", ONLINE, mixer(0.2), Chance())
+    whole.begin()
+    parted = make(tmp_path / "parted", ONLINE, mixer(0.2), Chance())
+    parted.begin()
+    for trainer in (whole, parted):
+        trainer.learn(batches[0], 4)
+    parted.save()
+    parted.learn(batches[0], 2)  # is lost
+    torch.manual_seed(99)
+    again = make(tmp_path / "parted", ONLINE, mixer(0.2), Chance())
+    again.begin(resume=True)
+    assert again.state.iteration == 4
+    assert again.learn(batches[1], 4) == whole.learn(batches[1], 4)
+    whole.end()
+    again.end()
+    a, b = (weights(tmp_path / name) for name in ("whole", "parted"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert lines(tmp_path / "whole") == lines(tmp_path / "parted")
+
+
+def test_learning_online_ends_with_the_schedule(tmp_path):
+    trainer = make(tmp_path, ONLINE)
+    trainer.begin()
+    with pytest.raises(BadOptionError, match="found 9 after iteration 0 of 8, allowed 1 to"):
+        trainer.learn(Pixels(), 9)
+
+
+def test_the_betas_of_adam_are_part_of_the_recipe(tmp_path):
+    make(tmp_path, ONLINE, betas=(0.2, 0.2)).run()
+    with pytest.raises(BadOptionError, match="betas was"):
+        make(tmp_path, ONLINE).run(resume=True)
