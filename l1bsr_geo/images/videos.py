@@ -99,7 +99,8 @@ class ArrayVideo:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the array."""
-        return np.dtype(self.pixels.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.pixels.dtype)
+        return dtype
 
     def read(self, t: int, window: Window | None = None) -> npt.NDArray[np.float32]:
         """A frame, or a window inside it: (C, H, W) [DN], NaN where there is no data."""

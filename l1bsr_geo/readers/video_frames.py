@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -251,7 +250,7 @@ def _name(first: tuple[StoredFrame, _Facts]) -> tuple[tuple[str, ...], float | N
     return names, facts.nodata
 
 
-def _by_number(path: Path) -> Sequence[tuple[int, str]]:
+def _by_number(path: Path) -> list[tuple[int, str]]:
     """Natural order: frame2 before frame10."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
