@@ -175,6 +175,7 @@ def adapt(
     *,
     device: Device = "auto",
     facts: Mapping[str, str] | None = None,
+    resume: bool = False,
     minutes: float | None = None,
     progress: Progress | None = None,
 ) -> Adaptation:
@@ -186,9 +187,10 @@ def adapt(
         source: of the scene, without what is held back.
         held_back: of the same scene.
         schedule: its ``patience`` is the automatic stop.
-        folder: empty; gets the files of the training.
+        folder: gets the files of the training; empty, unless it is resumed.
         device: ``"auto"`` takes a GPU where there is one.
         facts: for the weights files.
+        resume: go on from the folder's checkpoint; the network is the start all the same.
         minutes: end after so many.
         progress: told after every iteration.
 
@@ -199,7 +201,7 @@ def adapt(
     start = {name: v.detach().cpu().clone() for name, v in network.state_dict().items()}
     before = measure(network.to(there), objective, held_back.decide, there)
     trainer = Trainer(network, objective, source, held_back.stop, schedule, folder, device, facts)
-    best = trainer.run(minutes=minutes, progress=progress)
+    best = trainer.run(resume, minutes, progress)
     network.load_state_dict(safetensors.torch.load_file(best))
     network.eval().requires_grad_(False)
     gain = Gain.of(before, measure(network, objective, held_back.decide, there))
