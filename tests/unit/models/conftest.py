@@ -17,8 +17,13 @@ def rebuilt(shapes, gain):
     """The conformance weights for {name: shape}."""
     state = {}
     for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(0)
+            continue
         a = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype("f4")
-        if len(shape) >= 2:
+        if name.endswith("running_var"):
+            a = np.abs(a) + 0.5
+        elif len(shape) >= 2:
             a *= gain / np.sqrt(np.prod(shape[1:]))
         else:
             a = 1 + 0.1 * a if name.endswith("weight") else 0.05 * a
