@@ -20,6 +20,7 @@ from l1bsr_geo.training.objective import Objective, Source
 
 _NOT_CHOSEN = ("name", "scale", "spec")  # of what builds a network
 _BURSTS = ("simulated-bursts", "hdr-dsp-stacks", "skysat")
+_VIDEOS = ("simulated-videos",)
 _OVERLAPS = ("simulated-overlaps", "l1bsr-pairs", "sentinel2-l1b")
 
 
@@ -51,12 +52,14 @@ METHODS: dict[str, Method] = {
     "csr": Method("csr", "l1bsr_geo.training.csr:CSRObjective", _OVERLAPS, takes_part=True),
     "l1bsr": Method("l1bsr", "l1bsr_geo.training.l1bsr:L1BSRObjective", _OVERLAPS),
     "l1bsr-rcan": Method("l1bsr-rcan", "l1bsr_geo.training.l1bsr:L1BSRObjective", _OVERLAPS),
+    "noise2noise": Method("dncnn", "l1bsr_geo.training.noise2noise:Noise2NoiseObjective", _VIDEOS),
 }
 """Method name to method; a paper's name where there is one."""
 
 SOURCES: dict[str, str] = {
     "simulated-bursts": "l1bsr_geo.training.bursts:SimulatedBursts",
     "simulated-overlaps": "l1bsr_geo.training.overlaps:SimulatedOverlaps",
+    "simulated-videos": "l1bsr_geo.training.videos:SimulatedVideos",
     "hdr-dsp-stacks": "l1bsr_geo.training.burst_stacks:BurstStacks",
     "l1bsr-pairs": "l1bsr_geo.training.overlap_pairs:OverlapPairs",
     "skysat": "l1bsr_geo.training.own_bursts:OwnBursts",

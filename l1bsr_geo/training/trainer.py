@@ -31,7 +31,13 @@ from l1bsr_geo.training.checkpoints import (
     write_weights,
 )
 from l1bsr_geo.training.log import RunLog
-from l1bsr_geo.training.objective import Batch, Figures, Objective, Source
+from l1bsr_geo.training.objective import (
+    Batch,
+    Figures,
+    Objective,
+    ScheduledObjective,
+    Source,
+)
 from l1bsr_geo.training.precision import (
     Device,
     computing,
@@ -261,7 +267,10 @@ class Trainer:
         rng = np.random.default_rng([schedule.seed, iteration, 1])
         torch.manual_seed(int(np.random.default_rng([schedule.seed, iteration, 2]).integers(2**62)))
         optimiser.zero_grad()
-        loss, parts = self._objective.loss(network, batch.to(self.device), rng)
+        objective = self._objective
+        if isinstance(objective, ScheduledObjective):
+            objective = objective.at(state.iteration / schedule.iterations)
+        loss, parts = objective.loss(network, batch.to(self.device), rng)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(
             (p for group in optimiser.param_groups for p in group["params"]),
