@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from l1bsr_geo.models.base import Restorer
+from l1bsr_geo.models.fusing import fuse_rectifiers
 
 
 class Identity(NamedTuple):
@@ -56,6 +57,7 @@ def _make_ready(restorer: Restorer, device: torch.device) -> Restorer:
         restorer.requires_grad_(False)
         # convolutions are a quarter faster with the channels last, measured with REC on a CPU
         cast("Any", restorer.eval().to(device)).to(memory_format=torch.channels_last)
+        fuse_rectifiers(restorer)
         if device.type == "cuda":  # other streams will use it
             torch.cuda.synchronize(device)
     return restorer

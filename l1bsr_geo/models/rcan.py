@@ -138,9 +138,9 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor, frozen: Tensor | None) -> tuple[Tensor, Tensor]:
-        first, _, second, attention = self.body
+        first, rectify, second, attention = self.body
         # folded and in place: passes over the image took a quarter of the time in float32
-        deep = functional.relu_(first(x))
+        deep = rectify(first(x))
         if frozen is None:
             deep = second(deep)
             factors, pooled = attention(functional.adaptive_avg_pool2d(deep, 1))
