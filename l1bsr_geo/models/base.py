@@ -5,13 +5,16 @@ Restoring is one shape: views (B, T, C, H, W) in, one image (B, C, sH, sW) out.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from l1bsr_geo.geometry.model import Aligned
+
+Padding: TypeAlias = Literal["edge", "reflect"]
+"""What stands beyond the last row and column where an image is made larger."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,10 @@ class ModelSpec:
         flow: whether it takes the motion of every view to the reference.
         exposures: whether it takes the exposure of every frame.
         multiple: height and width of the input must be multiples of this.
+        padding: what others are made larger with.
         scene_statistics: whether it pools over the whole image (channel attention), so that tiles
             agree only when the pooled statistics are taken once per scene.
+        result_bands: those of the result, where they are not those of the views.
         source: paper and place.
     """
 
@@ -45,7 +50,9 @@ class ModelSpec:
     flow: bool = False
     exposures: bool = False
     multiple: int = 1
+    padding: Padding = "edge"
     scene_statistics: bool = False
+    result_bands: tuple[str, ...] | None = None
     source: str = ""
 
 
@@ -67,7 +74,7 @@ class Restorer(Protocol):
                 at p + flow(p).
 
         Returns:
-            (B, C, scale * H, scale * W) [DN / spec.gain].
+            (B, C, scale * H, scale * W) [DN / spec.gain]; with ``spec.result_bands``, those.
         """
         ...
 
@@ -120,6 +127,44 @@ class EncodingRestorer(BurstRestorer, Protocol):
         Returns:
             (R, B, C, scale * H, scale * W) [DN / spec.gain at the exposure of the first frame], on
             the zoomed grid of each reference.
+        """
+        ...
+
+
+@runtime_checkable
+class SequenceRestorer(Restorer, Protocol):
+    """A restorer of the middle frame of a stack in order of time, which can be told the noise."""
+
+    def __call__(
+        self,
+        views: torch.Tensor,
+        flow: torch.Tensor | None = None,
+        *,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Restore the middle frame.
+
+        Args:
+            views: (B, T, C, H, W) [DN / spec.gain] in order of time, T odd.
+            flow: as for a Restorer.
+            noise: standard deviation [DN / spec.gain], (B, 1, H, W); None is what is usual.
+
+        Returns:
+            (B, C, H, W) [DN / spec.gain].
+        """
+        ...
+
+    def restore_sequence(
+        self, frames: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Restore every frame; what windows share is computed once.
+
+        Args:
+            frames: (N, C, H, W) [DN / spec.gain] in order of time; mirrored beyond the ends.
+            noise: standard deviation [DN / spec.gain] in each frame, (N, 1, H, W).
+
+        Returns:
+            (N, C, H, W) [DN / spec.gain].
         """
         ...
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from l1bsr_geo.models.base import Padding
+
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Pixels: TypeAlias = npt.NDArray[np.float32]
 
@@ -123,17 +125,20 @@ def pick_device(device: Device) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def stage(array: npt.NDArray[np.floating], multiple: int, device: torch.device) -> Tensor:
+def stage(
+    array: npt.NDArray[np.floating], multiple: int, device: torch.device, padding: Padding = "edge"
+) -> Tensor:
     """A copy on the host, float32, that a device can take: page-locked where that is a GPU.
 
     Args:
         array: (..., H, W).
-        multiple: H and W are padded to whole multiples, by the edge.
+        multiple: H and W are padded to whole multiples.
         device: where it will go.
+        padding: by what; a reflection leaves the edge out.
     """
     below, right = (-n % multiple for n in array.shape[-2:])
     width = [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)]
-    padded = torch.from_numpy(np.pad(np.asarray(array, np.float32), width, mode="edge"))
+    padded = torch.from_numpy(np.pad(np.asarray(array, np.float32), width, mode=padding))
     return padded.pin_memory() if device.type == "cuda" else padded
 
 

@@ -24,6 +24,8 @@ from l1bsr_geo.models.checkpoint import (
     read_facts,
 )
 from l1bsr_geo.models.classical import Bicubic, Geometric
+from l1bsr_geo.models.dncnn import DnCNN
+from l1bsr_geo.models.fastdvdnet import FastDVDnet
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
 
 
@@ -178,6 +180,18 @@ def _published_hdr_dsp(path: str, git_blob: str) -> PublishedWeights:
     )
 
 
+def _make_denoiser(
+    name: str,
+    network: Callable[..., Restorer],
+    weights: PublishedWeights | None = None,
+    **architecture: Any,
+) -> Entry:
+    build = partial(network, name=name, **architecture)
+    with torch.device("meta"):
+        spec = build().spec
+    return Entry(spec, build, weights, trainable=True)
+
+
 _BOTH = (2, 3)
 
 MODELS: dict[str, Entry] = {
@@ -235,6 +249,32 @@ MODELS: dict[str, Entry] = {
     ),
     "highres-net": Entry(
         highresnet.make_spec(), highresnet.HighResNet, trainable=True, scales=_BOTH
+    ),
+    "dncnn": _make_denoiser("dncnn", DnCNN),
+    "dncnn-pan": _make_denoiser("dncnn-pan", DnCNN, channels=1),
+    "fastdvdnet": _make_denoiser(
+        "fastdvdnet",
+        FastDVDnet,
+        PublishedWeights(
+            repository="m-tassano/fastdvdnet",
+            commit="c8fdf6182a0340e89dd18f5df25b47337cbede6f",
+            path="model.pth",
+            git_blob="001d08c260a2cde36b0c023e251e6be97f9f48dc",
+            licence="MIT",
+        ),
+    ),
+    "fastdvdnet-pan": _make_denoiser("fastdvdnet-pan", FastDVDnet, channels=1),
+    "fastdvdnet-mf2f": _make_denoiser(
+        "fastdvdnet-mf2f",
+        FastDVDnet,
+        PublishedWeights(
+            repository="centreborelli/mf2f",
+            commit="c28d40a1cc7d1851622f946f7afb6fa6d1810ab9",
+            path="model/model.pth",
+            git_blob="0e6c634f28641d31fee3c8d1ce8c3166d73c8123",
+            licence=None,
+        ),
+        bias=True,
     ),
 }
 """Model name to entry; ``geometric`` is the default."""

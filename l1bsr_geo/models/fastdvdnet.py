@@ -55,6 +55,7 @@ class FastDVDnet(nn.Module):
             halo=80,
             gain=gain,
             multiple=_LATTICE,
+            padding="reflect",
             source="Tassano et al., FastDVDnet, CVPR 2020 (arXiv 1907.01361)",
         )
         self.channels = channels

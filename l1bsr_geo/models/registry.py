@@ -18,6 +18,7 @@ from l1bsr_geo.models.base import (
     ModelSpec,
     Restorer,
     SceneRestorer,
+    SequenceRestorer,
     Statistics,
 )
 from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_provenance
@@ -27,9 +28,11 @@ from l1bsr_geo.models.identity import hash_restorer
 from l1bsr_geo.models.loading import Identity, load_once
 from l1bsr_geo.models.precision import Precision, computing, takes_bf16
 from l1bsr_geo.models.receptive_field import probe_halo
-from l1bsr_geo.models.view_checks import check_result, check_views
+from l1bsr_geo.models.view_checks import check_result, check_sequence, check_views
 
 __all__ = ["MODELS", "Device", "Model", "Precision", "find_entry"]
+
+_AT_A_TIME = 1 << 20  # px of single frames that are restored together
 
 
 class Model:
@@ -136,7 +139,7 @@ class Model:
         """Restore a batch; so many at a time run on a device as it has slots, whoever calls.
 
         Args:
-            views: (B, T, C, H, W) [DN], any size: it is padded by its edge to ``spec.multiple``.
+            views: (B, T, C, H, W) [DN], any size: it is padded to ``spec.multiple``.
                 Where ``spec.exposures``, later frames are NaN where they have no data.
             flow: (B, T, C, 2, H, W) [px], used where ``spec.flow``; None is no motion.
             statistics: of the scene, where ``spec.scene_statistics``; None pools over each image.
@@ -158,7 +161,7 @@ class Model:
                 return cast("BurstRestorer", restorer)(x, motion, exposures=times)
             return restorer(x, motion)
 
-        return self._compute(run, views, flow, exposures)
+        return self._compute(run, views, *self._used(flow, exposures))
 
     def restore_references(
         self,
@@ -197,7 +200,42 @@ class Model:
                 )
             return restorer.restore_references(x, motion, references, exposures=times)
 
-        return self._compute(run, views, flow, exposures)
+        return self._compute(run, views, *self._used(flow, exposures))
+
+    def restore_sequence(self, frames: Pixels, noise: Pixels | float | None = None) -> Pixels:
+        """Restore every frame of a video, each with the help of its neighbours.
+
+        Work that neighbours share is done once. Models of single frames restore frame by frame,
+        and are told no noise.
+
+        Args:
+            frames: (N, C, H, W) [DN], in order of time; mirrored beyond the ends.
+            noise: standard deviation [DN], one number or (N, 1, H, W), where any axis may be 1;
+                what is usual for the model where None.
+
+        Returns:
+            (N, C, scale * H, scale * W) [DN].
+
+        Raises:
+            BadInputError: bands or shapes that the model does not take.
+            BadOptionError: the model restores bursts, whose first frame is the reference.
+        """
+        told = check_sequence(self.spec, frames, noise)
+        if self.spec.frames[1] == 1:
+            count = max(1, _AT_A_TIME // (frames.shape[-2] * frames.shape[-1]))
+            parts = range(0, len(frames), count)
+            return np.concatenate([self.restore(frames[t : t + count, None]) for t in parts])
+
+        def run(restorer: Restorer, x: Tensor, level: Tensor | None, _: Tensor | None) -> Any:
+            if not isinstance(restorer, SequenceRestorer):
+                raise BadOptionError(
+                    f"{self.spec.name} restores the first frame of a burst, not a video; take "
+                    "`restore_references`"
+                )
+            level = None if level is None else level / self.spec.gain
+            return restorer.restore_sequence(x[:, 0], level)
+
+        return self._compute(run, frames[:, None], told, None)
 
     def scene_statistics(self, views_list: Iterable[Pixels]) -> Statistics:
         """What the model pools over a scene, averaged over samples of it by their pixels.
@@ -249,23 +287,32 @@ class Model:
         self._takes_bf16 = takes_bf16(restorer)
         self.precision: Precision = precision if self._takes_bf16 else "fp32"
 
+    def _used(
+        self, flow: Pixels | None, exposures: Pixels | None
+    ) -> tuple[Pixels | None, Pixels | None]:
+        """Those of the two that the model takes."""
+        return flow if self.spec.flow else None, exposures if self.spec.exposures else None
+
     def _compute(
         self,
         run: Callable[[Restorer, Tensor, Tensor | None, Tensor | None], Tensor],
         views: Pixels,
-        flow: Pixels | None,
-        exposures: Pixels | None,
+        maps: Pixels | None,
+        numbers: Pixels | None,
     ) -> Pixels:
-        """Views to the device, a result (..., H, W) back: nothing is waited for but the end."""
+        """Views to the device, a result (..., H, W) back: nothing is waited for but the end.
+
+        Maps (..., H, W), such as flow, and numbers of frames go with the views.
+        """
         spec, device = self.spec, self.torch_device
-        staged = stage(views, spec.multiple, device)
-        motion = None if flow is None or not spec.flow else stage(flow, spec.multiple, device)
-        times = None if exposures is None or not spec.exposures else stage(exposures, 1, device)
+        staged = stage(views, spec.multiple, device, spec.padding)
+        more = None if maps is None else stage(maps, spec.multiple, device, spec.padding)
+        few = None if numbers is None else stage(numbers, 1, device)
         height, width = (spec.scale * n for n in views.shape[-2:])
         with find_slots(device).take() as slot:
             with slot.launch(), torch.inference_mode(), computing(self.precision, device):
                 restorer = self._load(device)
-                sent = (None if v is None else slot.send(v) for v in (motion, times))
+                sent = (None if v is None else slot.send(v) for v in (more, few))
                 y = run(restorer, slot.send(staged).div_(spec.gain), *sent)
                 check_result(spec, staged.shape, y.shape)
                 arrival = slot.fetch(y[..., :height, :width].float() * spec.gain)
@@ -274,7 +321,7 @@ class Model:
     def _pool(self, views: Pixels) -> dict[str, npt.NDArray[np.float64]]:
         """What a scene restorer pools on some views."""
         device = self.torch_device
-        staged = stage(views, self.spec.multiple, device)
+        staged = stage(views, self.spec.multiple, device, self.spec.padding)
         with (
             find_slots(device).take() as slot,
             slot.launch(),

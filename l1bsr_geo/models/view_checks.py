@@ -43,6 +43,40 @@ def check_views(
         )
 
 
+def check_sequence(spec: ModelSpec, frames: Pixels, noise: Pixels | float | None) -> Pixels | None:
+    """Refuse frames and noise that a model does not take; see ``Model.restore_sequence``.
+
+    Returns:
+        The noise in every pixel, (N, 1, H, W); a view of what was given.
+
+    Raises:
+        BadInputError: with what it takes.
+    """
+    if frames.ndim != 4 or 0 in frames.shape:
+        raise BadInputError(
+            f"{spec.name} takes a sequence (frame, band, row, column); got {frames.shape}"
+        )
+    if spec.bands is not None and frames.shape[1] != len(spec.bands):
+        raise BadInputError(
+            f"{spec.name} takes {len(spec.bands)} bands ({', '.join(spec.bands)}); got "
+            f"{frames.shape[1]}"
+        )
+    if noise is None:
+        return None
+    told = np.asarray(noise, np.float32)
+    shape = (len(frames), 1, *frames.shape[-2:])
+    try:
+        told = np.broadcast_to(told, shape)
+    except ValueError:
+        raise BadInputError(
+            f"{spec.name}: the noise of frames {frames.shape} has shape {told.shape}; it is one "
+            f"number, or for each pixel {shape}, where any axis may be 1"
+        ) from None
+    if not (told >= 0).all():
+        raise BadInputError(f"{spec.name}: the noise is negative or not a number somewhere")
+    return told
+
+
 def check_result(spec: ModelSpec, views: Sequence[int], result: Sequence[int]) -> None:
     """Refuse a result of another shape than the spec promises.
 
@@ -54,7 +88,8 @@ def check_result(spec: ModelSpec, views: Sequence[int], result: Sequence[int]) -
     Raises:
         BadInputError: with both shapes.
     """
-    expected = (views[0], views[2], *(spec.scale * n for n in views[-2:]))
+    bands = views[2] if spec.result_bands is None else len(spec.result_bands)
+    expected = (views[0], bands, *(spec.scale * n for n in views[-2:]))
     if tuple(result[-4:]) != expected:
         raise BadInputError(
             f"{spec.name} made {tuple(result)} of views {tuple(views)}, but at its scale "

@@ -94,9 +94,8 @@ def test_a_sequence_may_be_shorter_than_a_window(count, small):
 def test_each_first_stage_may_be_told_its_own_noise(small):
     network, views = small(), torch.rand(1, 5, 3, 8, 12)
     roles = torch.tensor([0.05, 0.1, 0.2]).reshape(1, 3, 1, 1).expand(1, 3, 8, 12)
-    first = [
-        network.temp1(list(views[:, k : k + 3].unbind(1)), roles[:, k, None]) for k in range(3)
-    ]
+    frames, told = views.unbind(1), roles.split(1, 1)
+    first = [network.temp1(frames[k : k + 3], told[k]) for k in range(3)]
     torch.testing.assert_close(network(views, noise=roles), network.temp2(first, told[1]))
     alike = network(views, noise=told[1])
     torch.testing.assert_close(alike, network(views, noise=told[1].expand(1, 3, 8, 12)))
