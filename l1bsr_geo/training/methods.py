@@ -17,6 +17,7 @@ from l1bsr_geo.models.checkpoint import check_fits, read_checkpoint
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.training.arguments import check_names, fit_arguments
 from l1bsr_geo.training.objective import Objective, Source
+from l1bsr_geo.training.one_channel import to_one_channel
 
 _NOT_CHOSEN = ("name", "scale", "spec")  # of what builds a network
 _BURSTS = ("simulated-bursts", "hdr-dsp-stacks", "skysat")
@@ -85,7 +86,7 @@ class Student:
     facts: Mapping[str, str]
 
     def load(self, path: Path, part: str = "") -> None:
-        """Start from weights.
+        """Start from weights; those of three colours will do for the same network of one channel.
 
         Args:
             path: of them.
@@ -102,7 +103,7 @@ class Student:
             check_names([part], there, f"start of {self.facts['model']}")
             trained = trained.get_submodule(part)
         expected = {name: v.shape for name, v in trained.state_dict().items()}
-        state = read_checkpoint(path, expected)
+        state = to_one_channel(read_checkpoint(path, expected), expected)
         check_fits(state, expected, f"{path} as a start for {self.facts['model']}")
         trained.load_state_dict(state)
 
