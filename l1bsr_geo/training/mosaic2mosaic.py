@@ -1,0 +1,162 @@
+"""Mosaic to mosaic: learning to make colour frames from the raw mosaics of one burst.
+
+A frame is demosaicked, moved onto another frame, sampled by the colour filters of that one, and
+compared with its raw pixels. Their noise is their own, so it cannot be foretold; and since the
+pattern moves over the scene, every colour is asked for in every place sooner or later.
+
+    loss = mask * | M_s (T_{t -> s} F(m_t) - m_s) | ^ p
+
+Source: Ehret, Davy, Arias, Facciolo, Joint demosaicking and denoising by fine-tuning of bursts of
+raw images, ICCV 2019.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from l1bsr_geo.errors import BadInputError, BadOptionError
+from l1bsr_geo.models.base import Restorer
+from l1bsr_geo.models.precision import in_full_precision
+from l1bsr_geo.ops.flow import invert_flow
+from l1bsr_geo.ops.mosaic import Pattern, sample_mosaic
+from l1bsr_geo.ops.occlusion import compare_residual
+from l1bsr_geo.ops.sampling import pixel_centres
+from l1bsr_geo.ops.warp import warp
+from l1bsr_geo.training.burst_loss import psnr
+from l1bsr_geo.training.objective import Batch, Example, Figures
+
+PEAK = 255.0  # [DN]
+
+
+@dataclass(frozen=True)
+class Mosaic2MosaicObjective:
+    """View 0 of a burst is made a colour frame, and compared with the mosaics of other views.
+
+    Sources draw view 0 from all frames by turns, so that all ordered pairs are learnt from.
+
+    Attributes:
+        supervised: compare with the truth instead, in all colours: how networks are trained first,
+            to demosaick, with noise or without.
+        held_out: views that are compared; all but view 0 where None.
+        power: of the absolute difference: 1 or 2.
+        occlusions: leave out where frames differ by more than noise: what moved, or is hidden.
+        pattern: of the mosaics, as in `ops.mosaic`.
+        border: [px] that the loss leaves out.
+        gain: DN per unit of the network.
+
+    Raises:
+        BadOptionError: view 0 is among those held out: what the network sees holds its noise, and
+            a label must not be a function of the input.
+    """
+
+    supervised: bool = False
+    held_out: tuple[int, ...] | None = None
+    power: Literal[1, 2] = 1
+    occlusions: bool = True
+    pattern: Pattern = "rggb"
+    border: int = 4
+    gain: float = PEAK
+
+    def __post_init__(self) -> None:
+        if self.held_out is not None and (0 in self.held_out or not self.held_out):
+            raise BadOptionError(
+                f"held_out: found {self.held_out}; one view at least is needed, and never view 0, "
+                "which the network sees: a frame that is its own target teaches to keep its noise"
+            )
+
+    def hold_out(self, batch: Batch, rng: np.random.Generator) -> Example:
+        """View 0 to the network; the target is (B, K, 1, H, W), NaN where it is not compared.
+
+        Raises:
+            BadInputError: there is no other view, no flow, or a view that is view 0 again.
+        """
+        there = batch.views.shape[1]
+        others = list(range(1, there) if self.held_out is None else self.held_out)
+        if not others or max(others) >= there:
+            raise BadInputError(
+                f"bursts of {there} mosaics, of which {others or 'others than the first'} are to "
+                "be held out; give more"
+            )
+        if batch.flow is None:
+            raise BadInputError("these mosaics have no flow, without which they are not compared")
+        seen, target = batch.views[:, :1], batch.views[:, others]
+        same = (seen == target).flatten(2).all(2)
+        if bool(same.any()):
+            view = others[int(same.any(0).nonzero()[0, 0])]
+            raise BadInputError(
+                f"views 0 and {view} of a burst are the same to the last pixel; a frame cannot be "
+                "its own target: leave repeated frames out"
+            )
+        flow = batch.flow[:, others]
+        places = invert_flow(flow.flatten(0, 2)).view(flow.shape)
+        known = torch.isfinite(target) & _inside(places)
+        if self.occlusions:
+            known &= ~_differs(seen / self.gain, target / self.gain, places)
+        target = torch.where(known, target / self.gain, torch.nan)
+        return Example(seen / self.gain, None, None, target, places)
+
+    @in_full_precision
+    def observe(self, restored: Tensor, example: Example) -> Tensor:
+        """The colour frame (B, 3, H, W) as the filters of every held-out mosaic see it."""
+        places = cast("Tensor", example.places)
+        moved = [warp(restored.float(), one[:, 0], "spline") for one in places.unbind(1)]
+        return torch.stack([sample_mosaic(frame, self.pattern) for frame in moved], 1)
+
+    def loss(
+        self, network: nn.Module, batch: Batch, rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Mean of the absolute difference to a power [(DN / gain)^p]; see `Objective`."""
+        restorer = cast("Restorer", network)
+        if self.supervised:
+            truth = _truth(batch) / self.gain
+            return self._mean(restorer(batch.views[:, :1] / self.gain).float(), truth), {}
+        example = self.hold_out(batch, rng)
+        seen = self.observe(restorer(example.views), example)
+        return self._mean(seen, example.target), {}
+
+    def score(self, network: nn.Module, batch: Batch) -> Figures:
+        """PSNR of the colour frame against truth [dB], with a peak of 255."""
+        restored = cast("Restorer", network)(batch.views[:, :1] / self.gain).float() * self.gain
+        return {"score": float(psnr(restored, _truth(batch), self.border, PEAK).mean())}
+
+    def _mean(self, image: Tensor, target: Tensor) -> Tensor:
+        inside = (..., *[slice(self.border, -self.border or None)] * 2)
+        image, target = image[inside], target[inside]
+        known = ~target.isnan()
+        # before the difference: its gradient would be NaN even where it is not counted
+        image, target = (torch.where(known, v, 0) for v in (image, target))
+        return (image - target).abs().pow(self.power).sum() / known.sum().clamp_min(1)
+
+
+def _inside(places: Tensor) -> Tensor:
+    """Whether pixels read between pixel centres, (..., H, W) of places (..., 2, H, W)."""
+    height, width = places.shape[-2:]
+    x, y = pixel_centres(height, width, like=places)
+    x, y = x + places[..., 0, :, :], y + places[..., 1, :, :]
+    return (x >= 0.5) & (x <= width - 0.5) & (y >= 0.5) & (y <= height - 0.5)
+
+
+def _differs(seen: Tensor, target: Tensor, places: Tensor) -> Tensor:
+    """Where mosaics differ by more than noise, (B, K, 1, H, W) bool; unit 1 is full scale."""
+    light = _luminance(seen[:, 0])
+    moved = [warp(light, one[:, 0], "bilinear") for one in places.unbind(1)]
+    seen, target = torch.stack(moved, 1).flatten(0, 1), _luminance(target.flatten(0, 1))
+    residual, threshold = compare_residual(target, seen, full_scale=1.0)
+    return (residual > threshold.view(-1, 1, 1, 1)).view(places[:, :, :, 0].shape)
+
+
+def _luminance(mosaic: Tensor) -> Tensor:
+    """(red + 2 green + blue) / 4 around every pixel, whatever the pattern, (B, 1, H, W)."""
+    taps = torch.tensor([0.25, 0.5, 0.25], dtype=mosaic.dtype, device=mosaic.device)
+    padded = functional.pad(mosaic, (1, 1, 1, 1), "reflect")  # keeps the colours in turn
+    return functional.conv2d(padded, (taps[:, None] * taps)[None, None])
+
+
+def _truth(batch: Batch) -> Tensor:
+    if batch.truth is None:
+        raise BadInputError("these mosaics have no truth; it is needed to learn from, or to score")
+    return batch.truth
