@@ -5,22 +5,23 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def blur(image: Tensor, sigma: float) -> Tensor:
+def blur(image: Tensor, sigma: float, least: float = 0.5) -> Tensor:
     """Gaussian blur of what is known.
 
     Args:
         image: (B, C, H, W), floating; NaN where nothing is known.
         sigma: standard deviation [px]; the kernel is cut at five of them.
+        least: share of the kernel that must be known; half of it is where a straight edge is.
 
     Returns:
         (B, C, H, W): beyond the edges the image is reflected at its edge pixels; a NaN counts
-        nothing, and the result is NaN where less than half of the kernel is known.
+        nothing, and the result is NaN where no more than ``least`` of the kernel is known.
     """
     known = ~image.isnan()
     if bool(known.all()):
         return _blur(image, sigma)
     share = _blur(known.to(image), sigma)
-    return torch.where(share > 0.5, _blur(image.nan_to_num(), sigma) / share, torch.nan)
+    return torch.where(share > least, _blur(image.nan_to_num(), sigma) / share, torch.nan)
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
