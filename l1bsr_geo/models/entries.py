@@ -26,6 +26,7 @@ from l1bsr_geo.models.checkpoint import (
 from l1bsr_geo.models.classical import Bicubic, Geometric
 from l1bsr_geo.models.dncnn import DnCNN
 from l1bsr_geo.models.fastdvdnet import FastDVDnet
+from l1bsr_geo.models.jdd import JDD
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
 
 
@@ -276,6 +277,7 @@ MODELS: dict[str, Entry] = {
         ),
         bias=True,
     ),
+    "jdd": _make_denoiser("jdd", JDD),
 }
 """Model name to entry; ``geometric`` is the default."""
 
