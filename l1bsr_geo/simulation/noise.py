@@ -16,6 +16,7 @@ import torch
 from scipy import ndimage
 
 from l1bsr_geo.errors import BadOptionError
+from l1bsr_geo.ops.mosaic import demosaick_bilinear, sample_mosaic
 from l1bsr_geo.simulation.letters import cover_with_text
 
 F32 = npt.NDArray[np.float32]
@@ -238,8 +239,6 @@ class Demosaicked:
         """
         if clean.shape[-3] != 3:
             raise BadOptionError(f"a Bayer mosaic has 3 colours; found {clean.shape[-3]} bands")
-        from l1bsr_geo.ops.mosaic import demosaick_bilinear, sample_mosaic
-
         images = torch.from_numpy(np.ascontiguousarray(clean).reshape(-1, *clean.shape[-3:]))
         mosaic = Poisson(self.p).add(sample_mosaic(images, "rggb").numpy(), rng)
         seen = demosaick_bilinear(torch.from_numpy(mosaic), "rggb").numpy()
