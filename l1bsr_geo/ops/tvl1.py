@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.ops.gaussian import blur
 from l1bsr_geo.ops.sampling import pixel_centres
 from l1bsr_geo.ops.warp import sample
@@ -36,6 +36,7 @@ def estimate_flow(
     *,
     smoothness: float = 0.15,
     finest: int = 0,
+    outliers: float = 0.0,
     warps: int = 5,
     iterations: int = 300,
     tolerance: float = 0.01,
@@ -48,6 +49,8 @@ def estimate_flow(
         smoothness: weight of the data (lambda); the smaller, the smoother the flow.
         finest: the scale to stop at: 0 is the image, 2 leaves the two finest scales out, which
             withstands more noise.
+        outliers: share of the pixels at either end that the stretch leaves out; a few glints in
+            a dark scene would otherwise make its flow too smooth. The published flow has 0.
         warps: how often the second image is warped at every scale.
         iterations: at most, between two warps.
         tolerance: [px] rms change of the flow in an iteration that ends them.
@@ -58,7 +61,10 @@ def estimate_flow(
 
     Raises:
         BadInputError: the images are not of one channel and the same shape.
+        BadOptionError: ``outliers`` is not in [0, 0.5).
     """
+    if not 0 <= outliers < 0.5:
+        raise BadOptionError(f"outliers is {outliers}; it must be at least 0 and less than 0.5")
     if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 1:
         raise BadInputError(
             f"a flow is between two images (B, 1, H, W) of the same shape, but they are "
@@ -68,7 +74,8 @@ def estimate_flow(
     # a CPU is bound by its cache: it takes pair after pair
     each = 1 if first.device.type == "cpu" else max(len(first), 1)
     pairs = zip(torch.split(first.float(), each), torch.split(second.float(), each), strict=True)
-    return torch.cat([_descend(a, b, solver, finest) for a, b in pairs])
+    stretched = (_stretch(a, b, outliers) for a, b in pairs)
+    return torch.cat([_descend(a, b, solver, finest) for a, b in stretched])
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class _Work:
 
 def _descend(first: Tensor, second: Tensor, solver: _Solver, finest: int) -> Tensor:
     """From the coarsest scale to the finest: (B, 2, H, W)."""
-    firsts, seconds = (_pyramid(image) for image in _stretch(first, second))
+    firsts, seconds = (_pyramid(image) for image in (first, second))
     finest = min(finest, len(firsts) - 1)
     flow = torch.zeros_like(firsts[-1]).repeat(1, 2, 1, 1)
     for scale in reversed(range(len(firsts))):
@@ -178,12 +185,18 @@ def _descend(first: Tensor, second: Tensor, solver: _Solver, finest: int) -> Ten
     return flow
 
 
-def _stretch(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def _stretch(first: Tensor, second: Tensor, outliers: float) -> tuple[Tensor, Tensor]:
     """Both images from their common extremes, pair by pair, to 0..255."""
     pair = torch.cat([first, second], 1).flatten(1)
-    least = pair.nan_to_num(torch.inf).amin(1).view(-1, 1, 1, 1)
-    most = pair.nan_to_num(-torch.inf).amax(1).view(-1, 1, 1, 1)
+    if outliers > 0:
+        known = (~pair.isnan()).sum(1, keepdim=True)  # and sorted first
+        rank = (known * outliers).long()
+        ends = torch.cat([rank, (known - 1 - rank).clamp(min=0)], 1)
+        least, most = pair.sort(1).values.gather(1, ends).unbind(1)
+    else:
+        least, most = pair.nan_to_num(torch.inf).amin(1), pair.nan_to_num(-torch.inf).amax(1)
     gain = torch.where(most > least, _FULL_SCALE / (most - least), 1)
+    least, gain = least.view(-1, 1, 1, 1), gain.view(-1, 1, 1, 1)
     return (first - least) * gain, (second - least) * gain
 
 

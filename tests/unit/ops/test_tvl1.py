@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.ops import tvl1
 from l1bsr_geo.ops.tvl1 import estimate_flow
 from l1bsr_geo.ops.warp import warp
@@ -72,7 +72,7 @@ def test_pairs_do_not_know_each_other():
     apart = estimate_flow(first, second)  # a CPU takes pair after pair
     solver = tvl1._Solver(0.15, 5, 300, 0.01)
     with torch.no_grad():
-        together = tvl1._descend(first, second, solver, 0)
+        together = tvl1._descend(*tvl1._stretch(first, second, 0.0), solver, 0)
     torch.testing.assert_close(together, apart, atol=1e-3, rtol=0)
     assert float(apart[2].abs().max()) == 0
 
@@ -87,11 +87,24 @@ def test_what_is_not_known_is_carried_on_smoothly():
     assert float(error[..., 8:40, 8:-8].abs().max()) < 0.15
 
 
+def test_a_glint_need_not_flatten_the_rest():
+    first, second = texture(), texture(1.5, -0.5)
+    plain = estimate_flow(first, second)
+    first[..., 40, 50] = 40_000
+    first[..., 5, 5] = torch.nan
+    flows = [estimate_flow(first, second, outliers=share) for share in (0.0, 0.002)]
+    gone, kept = ((flow - plain)[..., 8:30, 8:30].abs().max() for flow in flows)
+    assert float(kept) < 0.05 < 1 < float(gone)
+    with pytest.raises(BadOptionError, match=r"outliers is 0\.5"):
+        estimate_flow(first, second, outliers=0.5)
+
+
 def test_images_of_nothing_do_not_move():
     flat = torch.full((1, 1, 20, 24), 7.0)
     assert float(estimate_flow(flat, flat).abs().max()) == 0
     unknown = torch.full_like(flat, torch.nan)
     assert float(estimate_flow(unknown, unknown).abs().max()) == 0
+    assert float(estimate_flow(unknown, unknown, outliers=0.01).abs().max()) == 0
 
 
 def test_tiny_images_have_a_flow():
