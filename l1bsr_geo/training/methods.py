@@ -22,6 +22,7 @@ from l1bsr_geo.training.one_channel import to_one_channel
 _NOT_CHOSEN = ("name", "scale", "spec")  # of what builds a network
 _BURSTS = ("simulated-bursts", "hdr-dsp-stacks", "skysat")
 _VIDEOS = ("simulated-videos",)
+_MOSAICS = ("simulated-mosaics", "own-mosaics")
 _OVERLAPS = ("simulated-overlaps", "l1bsr-pairs", "sentinel2-l1b")
 
 
@@ -53,6 +54,9 @@ METHODS: dict[str, Method] = {
     "csr": Method("csr", "l1bsr_geo.training.csr:CSRObjective", _OVERLAPS, takes_part=True),
     "l1bsr": Method("l1bsr", "l1bsr_geo.training.l1bsr:L1BSRObjective", _OVERLAPS),
     "l1bsr-rcan": Method("l1bsr-rcan", "l1bsr_geo.training.l1bsr:L1BSRObjective", _OVERLAPS),
+    "mosaic2mosaic": Method(
+        "jdd", "l1bsr_geo.training.mosaic2mosaic:Mosaic2MosaicObjective", _MOSAICS
+    ),
     "noise2noise": Method("dncnn", "l1bsr_geo.training.noise2noise:Noise2NoiseObjective", _VIDEOS),
 }
 """Method name to method; a paper's name where there is one."""
@@ -61,8 +65,10 @@ SOURCES: dict[str, str] = {
     "simulated-bursts": "l1bsr_geo.training.bursts:SimulatedBursts",
     "simulated-overlaps": "l1bsr_geo.training.overlaps:SimulatedOverlaps",
     "simulated-videos": "l1bsr_geo.training.videos:SimulatedVideos",
+    "simulated-mosaics": "l1bsr_geo.training.mosaics:SimulatedMosaics",
     "hdr-dsp-stacks": "l1bsr_geo.training.burst_stacks:BurstStacks",
     "l1bsr-pairs": "l1bsr_geo.training.overlap_pairs:OverlapPairs",
+    "own-mosaics": "l1bsr_geo.training.own_mosaics:OwnMosaics",
     "skysat": "l1bsr_geo.training.own_bursts:OwnBursts",
     "sentinel2-l1b": "l1bsr_geo.training.own_overlaps:OwnOverlaps",
 }
