@@ -44,16 +44,20 @@ class ShelvedGraph:
         self._shelf, self._deliver, self._lock = shelf, deliver, Lock()
         names = {_name(key) for key in graph if restores(key)}
         labels = Counter(map(_label, names))
+        tiles_of = _find_tiles(graph, keys)
+        shown = Counter(tile for tiles in tiles_of.values() for tile in tiles)
+        # what becomes one wanted key, and that of nothing else, does not wait
+        alone = {t for tiles in tiles_of.values() if len(tiles) == 1 for t in tiles if shown[t] == 1}
         places = {
             key: f"{label}-{key[1]}"
             for key in graph
-            if restores(key) and labels[label := _label(_name(key))] == 1
+            if restores(key) and key not in alone and labels[label := _label(_name(key))] == 1
         }
         if len(places) == 1:  # what it cost is lost or had as a whole
             places = {}
         self._tiles = {
             key: [places[tile] for tile in tiles if tile in places]
-            for key, tiles in _find_tiles(graph, keys).items()
+            for key, tiles in tiles_of.items()
         }
         self._waiting = Counter(place for tiles in self._tiles.values() for place in tiles)
         taken = {

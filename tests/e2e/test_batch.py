@@ -553,7 +553,7 @@ def test_the_scheduler_goes_away(slow_jobs, tmp_path):
 
     def kill():
         end = time.monotonic() + 60
-        while not processes(tmp_path / "b.notes") and time.monotonic() < end:
+        while not list(tmp_path.glob("*.tif")) and time.monotonic() < end:
             time.sleep(0.01)
         scheduler.kill()
 
@@ -571,8 +571,7 @@ def test_the_scheduler_goes_away(slow_jobs, tmp_path):
     assert states == {
         name: "done" if (tmp_path / f"{name}.tif").exists() else "failed" for name in "abcd"
     }
-    assert states["a"] == "done"  # b had begun
-    assert states["d"] == "failed"
+    assert set(states.values()) == {"done", "failed"}
     assert at in outcomes[-1].error
     assert "went away" in outcomes[-1].error
 
