@@ -26,7 +26,8 @@ def list_models() -> None:
     for head in ("name", "scale", "bands", "weights", "size", "licence"):
         table.add_column(head, no_wrap=head != "bands")  # names stay whole on narrow terminals
     for entry in MODELS.values():
-        bands = " ".join(entry.spec.bands) if entry.spec.bands else "any"
+        any_bands = f"any {entry.spec.channels}" if entry.spec.channels else "any"
+        bands = " ".join(entry.spec.bands) if entry.spec.bands else any_bands
         for scales, *weights in _say_weights(entry):
             table.add_row(entry.spec.name, scales, bands, *weights)
     Console().print(table)

@@ -23,7 +23,8 @@ class ModelSpec:
 
     Attributes:
         name: registry name, a paper's name where there is one.
-        bands: the bands it takes, in order; None where any number will do.
+        bands: the bands it takes, in order; None where any will do.
+        channels: how many bands it takes where any will do; None where also any number will.
         frames: least and most views.
         scale: fine pixels to a pixel, per axis.
         aligned: which fine pixel sits where (GeoGrid.zoom).
@@ -42,6 +43,7 @@ class ModelSpec:
 
     name: str
     bands: tuple[str, ...] | None = None
+    channels: int | None = None
     frames: tuple[int, int] = (1, 1)
     scale: int = 2
     aligned: Aligned = "corner"
@@ -54,6 +56,11 @@ class ModelSpec:
     scene_statistics: bool = False
     result_bands: tuple[str, ...] | None = None
     source: str = ""
+
+    @property
+    def band_count(self) -> int | None:
+        """How many bands it takes; None where any number will do."""
+        return self.channels if self.bands is None else len(self.bands)
 
 
 @runtime_checkable

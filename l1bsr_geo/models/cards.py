@@ -97,7 +97,8 @@ def _say_what(
     weights: Path, facts: Mapping[str, str], network: Mapping[str, Any], spec: ModelSpec
 ) -> str:
     count, types = _count_parameters(weights)
-    bands = ", ".join(spec.bands) if spec.bands else "one band or several"
+    any_bands = f"any {spec.channels} bands" if spec.channels else "one band or several"
+    bands = ", ".join(spec.bands) if spec.bands else any_bands
     least, most = spec.frames
     frames = f"{least} view" if least == most else f"{least} to {most} views"
     lines = [

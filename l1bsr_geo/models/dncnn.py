@@ -39,6 +39,7 @@ class DnCNN(nn.Module):
             raise BadOptionError(f"{name} of {depth} convolutions; it has 2 or more")
         self.spec = ModelSpec(
             name=name,
+            channels=None if channels == 1 else channels,
             scale=1,
             halo=depth,
             gain=gain,

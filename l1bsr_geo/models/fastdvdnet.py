@@ -50,6 +50,7 @@ class FastDVDnet(nn.Module):
         super().__init__()
         self.spec = ModelSpec(
             name=name,
+            channels=None if channels == 1 else channels,
             frames=(_FRAMES, _FRAMES),
             scale=1,
             halo=80,

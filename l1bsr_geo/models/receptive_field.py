@@ -40,7 +40,7 @@ def probe_halo(
     spec = restorer.spec
     limit = spec.halo + 8 if limit is None else limit
     size = -(-(2 * limit + spec.multiple) // spec.multiple) * spec.multiple
-    shape = (1, spec.frames[0], len(spec.bands or ()) or bands or 1, size, size)
+    shape = (1, spec.frames[0], spec.band_count or bands or 1, size, size)
     generator = torch.Generator().manual_seed(0)
     noise = (torch.rand(shape, generator=generator) * (IMPULSE / spec.gain)).to(device)
     flow = noise.new_zeros(*shape[:3], 2, size, size) if spec.flow else None

@@ -121,7 +121,7 @@ def made_views(spec: ModelSpec, size: int = 48, seed: int = 0) -> tuple[F32, F32
         views (1, T, C, size, size) [DN] and flow (1, T, C, 2, size, size) [px].
     """
     rng = np.random.default_rng(seed)
-    frames, bands = (1, len(spec.bands)) if spec.bands else (min(6, spec.frames[1]), 1)
+    frames, bands = 1 if spec.bands else min(6, spec.frames[1]), spec.band_count or 1
     f_y, f_x = np.fft.fftfreq(2 * size)[:, None], np.fft.rfftfreq(2 * size)
     white = np.fft.rfft2(rng.standard_normal((2 * size, 2 * size)))
     texture = white * np.sinc(2 * f_x) * np.sinc(2 * f_y) / (np.hypot(f_x, f_y) + 0.01)

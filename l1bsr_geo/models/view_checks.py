@@ -28,10 +28,7 @@ def check_views(
         raise BadInputError(
             f"{spec.name} takes {spec.frames[0]} to {spec.frames[1]} frames; got {frames}"
         )
-    if spec.bands is not None and bands != len(spec.bands):
-        raise BadInputError(
-            f"{spec.name} takes {len(spec.bands)} bands ({', '.join(spec.bands)}); got {bands}"
-        )
+    _check_bands(spec, bands)
     if flow is not None and flow.shape != (*views.shape[:3], 2, *views.shape[3:]):
         raise BadInputError(f"{spec.name}: the flow of views {views.shape} has shape {flow.shape}")
     if exposures is None or not spec.exposures:
@@ -56,11 +53,7 @@ def check_sequence(spec: ModelSpec, frames: Pixels, noise: Pixels | float | None
         raise BadInputError(
             f"{spec.name} takes a sequence (frame, band, row, column); got {frames.shape}"
         )
-    if spec.bands is not None and frames.shape[1] != len(spec.bands):
-        raise BadInputError(
-            f"{spec.name} takes {len(spec.bands)} bands ({', '.join(spec.bands)}); got "
-            f"{frames.shape[1]}"
-        )
+    _check_bands(spec, frames.shape[1])
     if noise is None:
         return None
     told = np.asarray(noise, np.float32)
@@ -95,3 +88,9 @@ def check_result(spec: ModelSpec, views: Sequence[int], result: Sequence[int]) -
             f"{spec.name} made {tuple(result)} of views {tuple(views)}, but at its scale "
             f"{spec.scale} that should be {expected}; mend its spec or the network"
         )
+
+
+def _check_bands(spec: ModelSpec, bands: int) -> None:
+    if bands != (spec.band_count or bands):
+        names = f" ({', '.join(spec.bands)})" if spec.bands else ""
+        raise BadInputError(f"{spec.name} takes {spec.band_count} bands{names}; got {bands}")

@@ -13,6 +13,7 @@ from l1bsr_geo.models.fastdvdnet import FastDVDnet
 from l1bsr_geo.models.published import import_weights
 from l1bsr_geo.models.registry import MODELS, Model
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
+from l1bsr_geo.models.shipped import made_views
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_bursts_are_no_videos(make):
     ("shape", "noise", "message"),
     [
         ((5, 3, 8), None, "takes a sequence"),
-        ((5, 4, 8, 8), None, "takes 3 bands at once; got 4"),
+        ((5, 4, 8, 8), None, "fastdvdnet takes 3 bands; got 4"),
         (
             (5, 3, 8, 8),
             np.ones((4, 1, 8, 8)),
@@ -127,6 +128,17 @@ def test_denoisers_by_name(name, channels, names, golden_weights):
     if names:
         assert entry.shapes() == {k: v.shape for k, v in golden_weights(names).items()}
         assert entry.weights is not None
+
+
+@pytest.mark.parametrize("name", ["dncnn", "dncnn-pan", "fastdvdnet", "fastdvdnet-pan", "jdd"])
+def test_their_specs_say_what_they_take(name, random_weights):
+    restorer = MODELS[name].make(width=8).eval()
+    restorer.load_state_dict(random_weights(restorer, 1.0))
+    model, spec = Model.from_restorer(restorer, device="cpu"), restorer.spec
+    views, _ = made_views(spec, 16)
+    bands = 1 if name.endswith("-pan") else 3
+    assert model.restore(views).shape == (1, bands, 16, 16)
+    assert model.probe_halo() <= spec.halo
 
 
 @pytest.mark.parametrize(
