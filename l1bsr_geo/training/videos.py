@@ -57,6 +57,9 @@ class SimulatedVideos:
         noise: ``family`` and its parameters, each a value or a range; see `NoiseRange`. In DN, and
             so to be chosen for ``peak``.
         pair: give a second look at the reference, with noise of its own.
+        tell: give the noise's standard deviation. That of noise that depends on the light is an
+            image of the truth, in which a network learns to read: for one that is to be trained
+            for such noise, do not tell.
         reduction: of the photographs; 3 or more removes what compression left.
         motion: how clips move.
         varied: whether samples are turned, mirrored, played backwards and lit otherwise.
@@ -75,6 +78,7 @@ class SimulatedVideos:
     bands: int = 3
     noise: Mapping[str, Any] = field(default_factory=lambda: _GAUSSIAN)
     pair: bool = False
+    tell: bool = True
     reduction: int = 4
     motion: MotionRange = field(default_factory=MotionRange)
     varied: bool = True
@@ -104,10 +108,11 @@ class SimulatedVideos:
         samples = [self._draw_one(rng) for _ in range(count)]
         parts = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
         told = _Sample(*parts)
+        noise = told.noise if self.tell else None
         if not self.pair:
-            return Batch(told.views, truth=told.truth, noise=told.noise)
+            return Batch(told.views, truth=told.truth, noise=noise)
         return Batch(
-            told.views, truth=told.truth, noise=told.noise, pair=told.pair, visible=told.visible
+            told.views, truth=told.truth, noise=noise, pair=told.pair, visible=told.visible
         )
 
     def _draw_one(self, rng: np.random.Generator) -> _Sample:

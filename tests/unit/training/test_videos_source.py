@@ -44,6 +44,15 @@ def test_noise_is_what_is_told_and_the_pair_has_its_own(videos):
     assert (neighbours.flatten(1).std(1) > 1.2 * told).all()
 
 
+def test_a_network_need_not_be_told_of_noise_that_shows_the_truth(videos):
+    source = replace(videos, noise={"family": "poisson", "p": 8.0})
+    told, silent = (replace(source, tell=tell).draw(np.random.default_rng(0), 2)
+                    for tell in (True, False))  # fmt: skip
+    torch.testing.assert_close(told.noise, (8 * told.truth).sqrt().mean(1, keepdim=True))
+    assert silent.noise is None
+    assert torch.equal(silent.views, told.views)
+
+
 def test_missing_pixels_of_the_pair_are_told(videos):
     source = replace(videos, noise={"family": "bernoulli", "p": [0.2, 0.6]})
     batch = source.draw(np.random.default_rng(0), 8)
