@@ -1,5 +1,7 @@
 """DnCNN: an image without its noise, by a plain stack of convolutions that finds the noise."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadOptionError
@@ -54,6 +56,7 @@ class DnCNN(nn.Module):
         self.dncnn = nn.Sequential(
             _conv(channels, width), nn.ReLU(inplace=True), *inner, _conv(width, channels)
         )
+        start_quietly(self.dncnn[-1])
 
     def forward(self, views: Tensor, flow: Tensor | None = None) -> Tensor:
         """Restore; see Restorer.
@@ -71,6 +74,15 @@ class DnCNN(nn.Module):
         frame = fold_bands(views, self.channels, self.spec.name)[:, 0]
         noise: Tensor = self.dncnn(frame)
         return unfold_bands(frame - noise.to(frame), views.shape[2])
+
+
+def start_quietly(last: nn.Module) -> None:
+    """Make the last convolution of what finds noise find little before it is trained.
+
+    With a start of the usual size it is the first thing that training makes small, and then what
+    lies before it learns nothing for hundreds of steps.
+    """
+    cast("nn.Conv2d", last).weight.data.mul_(0.05)
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

@@ -9,7 +9,7 @@ A pixel of the result depends on pixels at most 80 px away: each stage has 37 px
 3 px that come from working on a lattice of 4 px.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,12 @@ from torch.nn import functional
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.channels import fold_bands, unfold_bands
+from l1bsr_geo.models.dncnn import start_quietly
 
 USUAL_NOISE = 25 / 255
 """What the network is told where nobody knows the noise: standard deviation [full range]."""
 
+_TOGETHER = 1 << 17  # px of a sequence at a time, some 150 MB
 _LATTICE = 4  # px: the U-Net halves its images twice
 _FRAMES = 5
 
@@ -65,6 +67,8 @@ class FastDVDnet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for stage in (self.temp1, self.temp2):
+            start_quietly(stage.outc.convblock[-1])
 
     def forward(
         self, views: Tensor, flow: Tensor | None = None, *, noise: Tensor | None = None
@@ -109,22 +113,14 @@ class FastDVDnet(nn.Module):
         Raises:
             BadInputError: bands that it does not take.
         """
-        folded = _pad(fold_bands(frames[None], self.channels, self.spec.name))
-        told = _noise_maps(noise, frames.shape[-2:], folded[0], roles=1)
-        restored = self._restore_each(folded.unbind(1), told.unbind(0))
-        return torch.cat([_crop(frame, frames[None]) for frame in restored])
-
-    def _restore_each(self, frames: Sequence[Tensor], told: Sequence[Tensor]) -> Iterator[Tensor]:
-        def first(t: int) -> Tensor:
-            before, here, after = (mirror(t + k, len(frames)) for k in (-1, 0, 1))
-            window = [frames[before], frames[here], frames[after]]
-            result: Tensor = self.temp1(window, told[here])
-            return result
-
-        window = [first(-1), first(0)]
-        for t in range(len(frames)):
-            window = [*window[-2:], first(t + 1)]
-            yield self.temp2(window, told[t])
+        folded = _pad(fold_bands(frames[None], self.channels, self.spec.name)).transpose(0, 1)
+        told = _noise_maps(noise, frames.shape[-2:], folded, roles=1)
+        count = len(frames)
+        around = [[mirror(t + k, count) for k in (-1, 0, 1)] for t in range(-1, count + 1)]
+        windows = torch.tensor(around, device=frames.device)
+        first = _restore_windows(self.temp1, folded, windows, told[windows[:, 1]])
+        windows = torch.arange(count + 2, device=frames.device).unfold(0, 3, 1)
+        return _crop(_restore_windows(self.temp2, first, windows, told).flatten(0, 1), frames[None])
 
 
 def mirror(t: int, count: int) -> int:
@@ -172,6 +168,21 @@ class Stage(nn.Module):
         half = half + self.upc2(self.downc1(half))
         residual: Tensor = self.outc(full + self.upc1(half))
         return frames[1] - residual.to(frames[1])
+
+
+def _restore_windows(stage: Stage, frames: Tensor, windows: Tensor, told: Tensor) -> Tensor:
+    """The middle of every window, (N, B, C, H, W): of frames (M, B, C, H, W), some together.
+
+    Windows (N, 3) are numbers of frames; what is told of the noise is (N, 1, H, W).
+    """
+    batch, *size = frames.shape[1], *frames.shape[-2:]
+    together = max(1, _TOGETHER // (batch * size[0] * size[1]))
+    restored = []
+    for part, noise in zip(windows.split(together), told.split(together), strict=True):
+        three = [frames[number].flatten(0, 1) for number in part.unbind(1)]
+        middle = stage(three, noise.repeat_interleave(batch, 0))
+        restored.append(middle.unflatten(0, (-1, batch)))
+    return torch.cat(restored)
 
 
 class _Block(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.models.base import Restorer
 from l1bsr_geo.models.dncnn import DnCNN
+from l1bsr_geo.models.fastdvdnet import FastDVDnet
 from l1bsr_geo.models.receptive_field import probe_halo
 
 
@@ -59,3 +60,12 @@ def test_statistics_are_frozen_once_it_is_trained(small):
     torch.testing.assert_close(network(views)[:1], network(views[:1]))
     network.train()
     assert (network(views)[:1] - network(views[:1])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("build", "frames"), [(DnCNN, 1), (FastDVDnet, 5)])
+def test_an_untrained_network_starts_near_what_it_sees(build, frames):
+    torch.manual_seed(0)
+    network, views = build(width=16), torch.rand(2, frames, 3, 32, 32)
+    with torch.no_grad():
+        change = network.train()(views) - views[:, frames // 2]
+    assert 1e-4 < change.std() < 0.3
