@@ -32,7 +32,7 @@ from l1bsr_geo.models.view_checks import check_result, check_sequence, check_vie
 
 __all__ = ["MODELS", "Device", "Model", "Precision", "find_entry"]
 
-_AT_A_TIME = 1 << 20  # px of single frames that are restored together
+_AT_A_TIME = 1 << 18  # px of single frames that are restored together
 
 
 class Model:

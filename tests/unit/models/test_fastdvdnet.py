@@ -52,9 +52,11 @@ def test_it_keeps_the_contract(small):
         network(torch.rand(1, 5, 4, 8, 8))
 
 
+@pytest.mark.parametrize("together", [1, 3 * 3 * 16 * 20, 1 << 17])
 @pytest.mark.parametrize("channels", [1, 3])
 @torch.inference_mode()
-def test_a_sequence_is_restored_as_its_windows_are(channels, small):
+def test_a_sequence_is_restored_as_its_windows_are(channels, together, small, monkeypatch):
+    monkeypatch.setattr("l1bsr_geo.models.fastdvdnet._TOGETHER", together)
     network, frames = small(channels), torch.rand(7, 3, 13, 18)
     noise = 0.05 + 0.1 * torch.rand(7, 1, 13, 18)
     for told in (None, noise[:1, :, :1, :1], noise):
@@ -67,7 +69,8 @@ def test_a_sequence_is_restored_as_its_windows_are(channels, small):
 
 
 @torch.inference_mode()
-def test_a_sequence_costs_two_u_nets_a_frame(small):
+def test_a_sequence_costs_two_u_nets_a_frame(small, monkeypatch):
+    monkeypatch.setattr("l1bsr_geo.models.fastdvdnet._TOGETHER", 1)
     network, calls = small(), []
     for stage in (network.temp1, network.temp2):
         stage.register_forward_hook(lambda stage, *_: calls.append(stage))
