@@ -14,6 +14,7 @@ _HOMES = {
     "GeoImage": "images.pixels",
     "Model": "models.registry",
     "Window": "geometry.grid",
+    "denoise": "pipelines.denoising",
     "map_tiles": "tiling.execute",
     "orthorectify": "georef.orthorectify",
     "orthorectify_bands": "pipelines.bands",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from l1bsr_geo.images.pixels import GeoImage
     from l1bsr_geo.models.registry import Model
     from l1bsr_geo.pipelines.bands import orthorectify_bands
+    from l1bsr_geo.pipelines.denoising import denoise
     from l1bsr_geo.pipelines.super_resolution import super_resolve
     from l1bsr_geo.readers.geotiff import read_raster
     from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
@@ -46,6 +48,7 @@ __all__ = [
     "Model",
     "Window",
     "__version__",
+    "denoise",
     "map_tiles",
     "orthorectify",
     "orthorectify_bands",

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from l1bsr_geo.errors import L1bsrGeoWarning
 
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)  # ":b:" may be part of what is told
 
 
 def fail(message: str) -> NoReturn:

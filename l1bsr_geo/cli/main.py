@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import l1bsr_geo
-from l1bsr_geo.cli import batch, finetune, models, simulate, train
+from l1bsr_geo.cli import batch, denoise, finetune, models, simulate, train
 from l1bsr_geo.cli.console import fail, show_progress, show_warning
 from l1bsr_geo.cli.options import (
     AoiOption,
@@ -62,6 +62,7 @@ app.add_typer(simulate.app, name="simulate")
 app.command("batch")(batch.run_jobs)
 app.command("train")(train.train_network)
 app.command("finetune")(finetune.finetune_network)
+app.command("denoise")(denoise.denoise_video)
 
 
 def main() -> None:

@@ -230,7 +230,9 @@ def _begin(path: Path, folder: Path, made_of: Mapping[str, str], *, resume: bool
             )
         return
     for old in folder.iterdir():
-        if old.name != _LOCK:
+        if old.is_dir():
+            rmtree(old)
+        elif old.name != _LOCK:
             old.unlink()
     _write_whole(record, json.dumps(dict(made_of), indent=1).encode())
 

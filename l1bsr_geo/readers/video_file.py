@@ -19,6 +19,9 @@ from l1bsr_geo.images.videos import check_frame, mask_pixels
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".ts", ".y4m")
 """Of the names of video files."""
 
+EXACT = 0x4 | 0x2000 | 0x4000 | 0x40000
+"""How FFmpeg converts colours: bicubic, all chrominance used, rounded; else it is 1 DN too dark."""
+
 _RECENT = 12  # decoded frames that wait for those who read a window of time
 _FORMATS = {(1, 8): "gray", (1, 16): "gray16le", (3, 8): "rgb24", (3, 16): "rgb48le"}
 _LOCAL = {"protocol_whitelist": "file"}  # a play list leads to no server
@@ -144,7 +147,8 @@ class VideoFile:
                 f"{self.path}: frame {place} has {frame.height} x {frame.width} px, the first "
                 f"{self.shape[0]} x {self.shape[1]}; frames of one size were expected"
             )
-        self._recent[place] = frame.to_ndarray(format=self._format)
+        converted = frame.reformat(format=self._format, interpolation=EXACT)
+        self._recent[place] = converted.to_ndarray()
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
 

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def read_video(
         BadOptionError: no frame is chosen; bands that make no whole frames.
     """
     if isinstance(source, xr.DataArray):
-        return choose(read_array(source), frames, "the array")
+        video = read_array(source)
+        choose(video, frames, "the array")
+        return video if frames is None else read_array(source[frames])
     path = Path(source)
     if not path.exists():
         raise MissingInputError(
@@ -85,13 +88,15 @@ def choose(video: Video, frames: slice | None, name: str) -> Video:
     """
     if frames is None:
         return video
-    chosen = range(video.frames)[frames]
+    chosen = range(video.frames)[frames] if frames.step != 0 else range(0)
     if not chosen or chosen.step < 0:
         first, last, step = frames.start or 0, frames.stop, frames.step or 1
         raise BadOptionError(
             f"--frames {first}:{'' if last is None else last}:{step}: {name} has frames 0 to "
             f"{video.frames - 1}, and none of them was chosen in order of time"
         )
+    if isinstance(video, video_frames.RasterVideo):
+        return replace(video, stored=video.stored[frames])
     return ChosenFrames(video, chosen)
 
 

@@ -1,0 +1,218 @@
+"""`l1bsr-geo denoise`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from l1bsr_geo.cli.console import console
+from l1bsr_geo.cli.options import Device, OverwriteOption, Precision, ResumeOption, TileOption
+from l1bsr_geo.errors import BadOptionError
+
+if TYPE_CHECKING:
+    from l1bsr_geo.restoration.noise_level import Noise
+
+Progress: TypeAlias = Callable[[str, int, int, Mapping[str, float]], None]
+
+
+class Method(StrEnum):
+    """How a video is denoised."""
+
+    MF2F = "mf2f"
+    F2F = "f2f"
+    M2M = "m2m"
+    N2N = "n2n"
+    FASTDVDNET = "fastdvdnet"
+    DNCNN = "dncnn"
+
+
+class Mode(StrEnum):
+    """When a network learns."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class Pattern(StrEnum):
+    """Colours of the first two rows of a mosaic."""
+
+    RGGB = "rggb"
+    BGGR = "bggr"
+    GRBG = "grbg"
+    GBRG = "gbrg"
+
+
+def denoise_video(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Video file, folder of frames, GeoTIFF whose bands are times, SkySat burst.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The same kind, to write.")],
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="mf2f and f2f learn from the video, m2m from raw mosaics, n2n from frames without "
+            "motion; fastdvdnet and dncnn as trained."
+        ),
+    ] = Method.MF2F,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Learn frame after frame, or from all of them first.")
+    ] = None,
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="mf2f: learn what neighbours hide from a teacher.")
+    ] = False,
+    noise: Annotated[
+        str, typer.Option(help="auto, SIGMA, or A,B of variance = A x + B [DN].")
+    ] = "auto",
+    frames: Annotated[
+        str | None, typer.Option(help="FIRST:END or FIRST:END:STEP, from 0; or how many.")
+    ] = None,
+    bands_per_frame: Annotated[
+        int, typer.Option(min=1, help="Of a GeoTIFF whose bands are times.")
+    ] = 1,
+    camera: Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")] = None,
+    pattern: Annotated[
+        Pattern, typer.Option(help="m2m: colours of the first rows.")
+    ] = Pattern.RGGB,
+    truth: Annotated[
+        Path | None, typer.Option(help="The same without noise: PSNR is shown.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to begin with; the package's own by default.")
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of learning: in all (offline), on each group (online)."),
+    ] = None,
+    crop: Annotated[int | None, typer.Option(min=1, help="Of what is learnt from [px].")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="How the network computes.")
+    ] = Precision.AUTO,
+    tile: TileOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Take the noise off a video or a burst; it comes back as what it was."""
+    from l1bsr_geo.pipelines.denoise_job import DenoiseJob
+    from l1bsr_geo.pipelines.denoising import run_denoising
+
+    job = DenoiseJob(
+        source=source,
+        output=out,
+        method=method.value,
+        mode=None if mode is None else mode.value,
+        teacher=teacher,
+        noise=read_noise(noise),
+        frames=read_frames(frames),
+        bands_per_frame=bands_per_frame,
+        camera=camera,
+        pattern=pattern.value,
+        truth=truth,
+        weights=weights,
+        iterations=iterations,
+        crop=crop,
+        seed=seed,
+        device=device.value,
+        precision=precision.value,
+        tile=tile,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    with _show_denoising() as progress:
+        done = run_denoising(job, progress)
+    print(done.result)
+    _say_noise("noise of single frames", done.noise)
+    _say_noise("noise that was taken off", done.taken_off)
+    if done.psnr is not None:
+        print(f"PSNR {done.psnr[1]:.2f} dB, of the input {done.psnr[0]:.2f} dB")
+    if len(done.shots) > 1:
+        cuts = ", ".join(str(shot.start) for shot in done.shots[1:])
+        print(f"{len(done.shots)} shots; cuts before frames {cuts}")
+
+
+def read_noise(text: str) -> "str | float | tuple[float, float]":
+    """``auto``, a standard deviation, or ``a,b``.
+
+    Raises:
+        BadOptionError: something else.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    raise BadOptionError(
+        f"--noise {text}: auto, a standard deviation, or a,b of var = a x + b was expected"
+    )
+
+
+def read_frames(text: str | None) -> slice | None:
+    """``FIRST:END``, ``FIRST:END:STEP``, or how many from the first.
+
+    Raises:
+        BadOptionError: something else.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) if part else None for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or any(n is not None and n < 0 for n in numbers):
+        raise BadOptionError(
+            f"--frames {text}: FIRST:END, FIRST:END:STEP or a number was expected, such as 10:50"
+        )
+    return slice(*numbers)
+
+
+def _say_noise(what: str, noise: "Noise | None") -> None:
+    if noise is not None:
+        print(f"{what}: variance = {noise.a:.4g} x + {noise.b:.4g} [DN^2]")
+
+
+@contextmanager
+def _show_denoising() -> Iterator[Progress | None]:
+    """A bar with loss, PSNR and remaining time on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        tasks = {}
+
+        def advance(doing: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+            if doing not in tasks:
+                tasks[doing] = bar.add_task(doing, total=None, figures="")
+            told = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            bar.update(tasks[doing], completed=done, total=total, figures=told)
+
+        yield advance

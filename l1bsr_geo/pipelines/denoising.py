@@ -1,0 +1,224 @@
+"""Denoising videos: whatever the input is, the same kind of video with less noise."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+import l1bsr_geo
+from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.georef.parts import open_parts
+from l1bsr_geo.images.videos import Video
+from l1bsr_geo.models.base import Restorer
+from l1bsr_geo.pipelines.denoise_job import Denoised, DenoiseJob, Progress
+from l1bsr_geo.pipelines.denoise_methods import Work, least_frames, load_network, restore
+from l1bsr_geo.pipelines.denoise_output import Target, choose_target
+from l1bsr_geo.pipelines.job import PathLike
+from l1bsr_geo.readers.videos import read_video
+from l1bsr_geo.restoration.noise_level import Noise, estimate_from_residuals
+from l1bsr_geo.restoration.sequence import ScaledVideo
+from l1bsr_geo.restoration.survey import Survey, survey_video
+
+log = logging.getLogger(__name__)
+
+_LOOKS = 6  # frames that tell what was taken off
+
+
+def denoise(
+    source: PathLike | xr.DataArray,
+    output: PathLike | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Path | xr.DataArray:
+    """Take the noise off a video, by what the video itself tells of it.
+
+    Args:
+        source: video file, folder of frames, GeoTIFF whose bands are times, SkySat burst, or a
+            DataArray (time, band, y, x) or (time, y, x).
+        output: of the same kind. Where None the result is a DataArray.
+        progress: called with "learning" or "restoring", how much is done, of how much, and figures.
+        **options: what `DenoiseJob` lists: method, mode, teacher, noise, frames ...
+
+    Returns:
+        The path written, or the result: of a DataArray, with its coordinates, attributes and CRS.
+
+    Raises:
+        L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
+    """
+    done = run_denoising(DenoiseJob(source=source, output=output, **options), progress)
+    return done.result
+
+
+def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised:
+    """`denoise`, with all that is known afterwards.
+
+    Raises:
+        L1bsrGeoError: as `denoise`.
+    """
+    video = read_video(
+        job.source, job.frames, bands_per_frame=job.bands_per_frame, camera=job.camera
+    )
+    target = choose_target(job, video)
+    truth = None
+    if job.truth is not None:
+        truth = read_video(job.truth, job.frames, bands_per_frame=job.bands_per_frame)
+        _check_truth(truth, video)
+    network, start = load_network(job, len(video.bands))
+    least = least_frames(job, network)
+    if video.frames < least:
+        raise BadInputError(
+            f"the video has {video.frames} frames; {job.method} needs {least} at least"
+        )
+    survey = survey_video(video)
+    log.info("%d shots, white at %g DN, noise %s", len(survey.shots), survey.white, survey.noise)
+    with ExitStack() as stack:
+        if target.path is None:
+            place, made_of = Path(stack.enter_context(tempfile.TemporaryDirectory())), {}
+        else:
+            made_of = {**job.say(), "start": start}
+            place = stack.enter_context(open_parts(target.path, made_of, resume=job.resume)).folder
+        run = _Run(job, video, truth, network, start, survey, target, place)
+        psnr = run.restore_all(progress)
+        taken_off = run.look_at_residuals()
+        told = run.told
+        tags = _say(job, survey, taken_off)
+        result = target.finish(place, tags)
+    return Denoised(result, survey.noise, taken_off, told, survey.shots, psnr)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run: restored frames wait in a folder until all are there."""
+
+    job: DenoiseJob
+    video: Video
+    truth: Video | None
+    network: Restorer
+    start: str
+    survey: Survey
+    target: Target
+    folder: Path
+
+    @property
+    def told(self) -> Noise | None:
+        """What the network is told of the noise [DN]."""
+        if self.job.noise != "auto":
+            return self.job.known_noise
+        # a network that is tuned begins with what is usual for it, as published
+        return self.survey.noise if self.job.method == "fastdvdnet" else None
+
+    def restore_all(self, progress: Progress | None) -> tuple[float, float] | None:
+        """Restore what is not there yet; the mean PSNR of noisy and restored, where truth is."""
+        total = self.video.frames
+        first = next((t for t in range(total) if not self.target.has(self.folder, t)), total)
+        found = _Psnr(self.survey.white)
+        for t in range(first):
+            found.add(self.truth, self.video, t, self.target.load(self.folder, t))
+        for t, frame in self._restore_from(first, progress):
+            self.target.keep(self.folder, t, frame)
+            found.add(self.truth, self.video, t, frame)
+            if progress is not None:
+                progress("restoring", t + 1, total, found.figures())
+        missing = [t for t in range(total) if not self.target.has(self.folder, t)]
+        if missing:
+            raise AssertionError(f"frames {missing} were never restored")
+        return found.means()
+
+    def _restore_from(
+        self, first: int, progress: Progress | None
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        factor = self.network.spec.gain / self.survey.white
+
+        def learning(done: int, total: int, figures: Mapping[str, float]) -> None:
+            if progress is not None:
+                progress("learning", done, total, figures)
+
+        work = Work(
+            self.job,
+            ScaledVideo(self.video, factor),
+            self.survey.shots,
+            self.network,
+            self.start,
+            None if self.told is None else self.told.scale(factor),
+            self.folder / "learning",
+            first,
+            learning,
+        )
+        if first < self.video.frames:
+            for t, frame in restore(work):
+                yield t, frame / np.float32(factor)
+
+    def look_at_residuals(self) -> Noise | None:
+        """The noise that was taken off; None where a mosaic became colours."""
+        chosen = np.unique(np.linspace(0, self.video.frames - 1, _LOOKS).round().astype(int))
+        pairs = ((self.video.read(int(t)), self._restored(int(t))) for t in chosen)
+        if self._restored(0).shape != self.video.read(0).shape:
+            return None
+        return estimate_from_residuals(pairs)
+
+    def _restored(self, t: int) -> npt.NDArray[np.float32]:
+        return self.target.load(self.folder, t).astype(np.float32)
+
+
+class _Psnr:
+    """Mean PSNR [dB] over frames, of noisy and restored."""
+
+    def __init__(self, peak: float) -> None:
+        self._peak = peak
+        self._found: list[tuple[float, float]] = []
+
+    def add(self, truth: Video | None, noisy: Video, t: int, frame: npt.NDArray[Any]) -> None:
+        """Compare a frame, where there is truth."""
+        if truth is None:
+            return
+        clean = truth.read(t)
+        seen = noisy.read(t)
+        before = self._measure(seen, clean) if seen.shape == clean.shape else float("nan")
+        self._found.append((before, self._measure(frame, clean)))
+
+    def _measure(self, frame: npt.NDArray[Any], clean: npt.NDArray[np.float32]) -> float:
+        error = float(np.nanmean((frame.astype(np.float64) - clean) ** 2))
+        return float(10 * np.log10(self._peak**2 / max(error, 1e-12)))
+
+    def means(self) -> tuple[float, float] | None:
+        """Of noisy and restored frames."""
+        if not self._found:
+            return None
+        noisy, restored = np.mean(self._found, 0)
+        return float(noisy), float(restored)
+
+    def figures(self) -> dict[str, float]:
+        """The same for a progress bar."""
+        means = self.means()
+        return {} if means is None else {"psnr_noisy": means[0], "psnr": means[1]}
+
+
+def _check_truth(truth: Video, video: Video) -> None:
+    if (truth.frames, truth.shape) != (video.frames, video.shape):
+        raise BadInputError(
+            f"the truth has {truth.frames} frames of {truth.shape[0]} x {truth.shape[1]} px, the "
+            f"video {video.frames} of {video.shape[0]} x {video.shape[1]}; the same was expected"
+        )
+
+
+def _say(job: DenoiseJob, survey: Survey, taken_off: Noise | None) -> dict[str, str]:
+    """What denoised the frames, as tags."""
+    tags = {
+        "denoised_by": f"l1bsr_geo {l1bsr_geo.__version__}",
+        "denoise_method": job.method,
+        "denoise_white": f"{survey.white:g}",
+    }
+    if job.method in ("mf2f", "f2f"):
+        tags["denoise_mode"] = job.mode or "online"
+    for name, noise in (("noise_of_frames", survey.noise), ("noise_taken_off", taken_off)):
+        if noise is not None:
+            tags[name] = f"a {noise.a:.5g}, b {noise.b:.5g}"
+    return tags
