@@ -94,8 +94,6 @@ class Mosaic2MosaicObjective:
         flow = batch.flow[:, others]
         places = invert_flow(flow.flatten(0, 2)).view(flow.shape)
         known = torch.isfinite(target) & _inside(places)
-        if self.occlusions:
-            known &= ~_differs(seen / self.gain, target / self.gain, places)
         target = torch.where(known, target / self.gain, torch.nan)
         return Example(seen / self.gain, None, None, target, places)
 
@@ -115,8 +113,10 @@ class Mosaic2MosaicObjective:
             truth = _truth(batch) / self.gain
             return self._mean(restorer(batch.views[:, :1] / self.gain).float(), truth), {}
         example = self.hold_out(batch, rng)
-        seen = self.observe(restorer(example.views), example)
-        return self._mean(seen, example.target), {}
+        seen, target = self.observe(restorer(example.views), example), example.target
+        if self.occlusions:
+            target = torch.where(find_differing(seen.detach(), target), torch.nan, target)
+        return self._mean(seen, target), {}
 
     def score(self, network: nn.Module, batch: Batch) -> Figures:
         """PSNR of the colour frame against truth [dB], with a peak of 255."""
@@ -132,21 +132,28 @@ class Mosaic2MosaicObjective:
         return (image - target).abs().pow(self.power).sum() / known.sum().clamp_min(1)
 
 
+def find_differing(seen: Tensor, target: Tensor) -> Tensor:
+    """Where mosaics differ by more than noise does: something moved there, or is hidden.
+
+    Args:
+        seen: (B, K, 1, H, W) as foretold, in units of full scale.
+        target: the same as it was; NaN where it is not known.
+
+    Returns:
+        (B, K, 1, H, W) bool; False where the one or the other is not known.
+    """
+    seen = torch.where(target.isnan(), torch.nan, seen)  # both are blurred with the same gaps
+    light = [_luminance(image.flatten(0, 1)) for image in (target, seen)]
+    residual, threshold = compare_residual(light[0], light[1], full_scale=1.0)
+    return (residual > threshold.view(-1, 1, 1, 1)).view(target.shape)
+
+
 def _inside(places: Tensor) -> Tensor:
     """Whether pixels read between pixel centres, (..., H, W) of places (..., 2, H, W)."""
     height, width = places.shape[-2:]
     x, y = pixel_centres(height, width, like=places)
     x, y = x + places[..., 0, :, :], y + places[..., 1, :, :]
     return (x >= 0.5) & (x <= width - 0.5) & (y >= 0.5) & (y <= height - 0.5)
-
-
-def _differs(seen: Tensor, target: Tensor, places: Tensor) -> Tensor:
-    """Where mosaics differ by more than noise, (B, K, 1, H, W) bool; unit 1 is full scale."""
-    light = _luminance(seen[:, 0])
-    moved = [warp(light, one[:, 0], "bilinear") for one in places.unbind(1)]
-    seen, target = torch.stack(moved, 1).flatten(0, 1), _luminance(target.flatten(0, 1))
-    residual, threshold = compare_residual(target, seen, full_scale=1.0)
-    return (residual > threshold.view(-1, 1, 1, 1)).view(places[:, :, :, 0].shape)
 
 
 def _luminance(mosaic: Tensor) -> Tensor:
