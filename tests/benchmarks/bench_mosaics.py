@@ -28,9 +28,10 @@ import torch
 
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.models.checkpoint import find_weights, hash_file
+from l1bsr_geo.models.registry import Model
 from l1bsr_geo.ops.mosaic import demosaick_bilinear
 from l1bsr_geo.registration.mosaics import align_mosaics
-from l1bsr_geo.restoration.mosaic import MosaicOptions, load_jdd, restore_mosaic, restore_mosaics
+from l1bsr_geo.restoration.mosaic import MosaicOptions, load_jdd, restore_mosaics
 from l1bsr_geo.simulation.mosaics import simulate_mosaics
 from l1bsr_geo.training.mosaics import SimulatedMosaics, read_colours
 from tests.synthetic.fine_scenes import AERIAL
@@ -66,6 +67,11 @@ def psnr(frames, truth):
     return float(np.mean(10 * np.log10(255**2 / mse)))
 
 
+def restore(weights, burst):
+    model = Model.from_restorer(load_jdd(weights, burst.pattern))
+    return model.restore_sequence(burst.frames[:, None])
+
+
 def motion_error(burst):
     """[px] root mean square over the frames that were registered, and how many those are."""
     flow = align_mosaics(burst.frames, reference=0)
@@ -78,17 +84,13 @@ def measure(k, sigma, pattern, weights, right, options):
     burst = simulate_mosaics(scene(k), (SIDE, SIDE), FRAMES, pattern=pattern, noise=sigma, seed=k)
     mosaics = torch.from_numpy(burst.frames)[:, None]
     results = {"bilinear": demosaick_bilinear(mosaics, pattern).numpy()}
-    start = load_jdd(weights, pattern)
-    results["as it ships"] = [restore_mosaic(start, frame) for frame in burst.frames]
+    results["as it ships"] = restore(weights, burst)
     begin = time.perf_counter()
     adapted = restore_mosaics(burst.frames, pattern, weights=weights, peak=255.0, options=options)
     results["mosaic to mosaic"] = [frame for _, frame in adapted]
     seconds = time.perf_counter() - begin
     if right is not None:
-        network = load_jdd(right, pattern)
-        results["supervised at the right noise"] = [
-            restore_mosaic(network, frame) for frame in burst.frames
-        ]
+        results["supervised at the right noise"] = restore(right, burst)
     error, kept = motion_error(burst)
     return {
         "scene": PHOTOGRAPHS[k] if AERIAL.is_dir() else f"made {k}",
