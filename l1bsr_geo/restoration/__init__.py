@@ -1,0 +1,1 @@
+"""Running networks on videos, and adapting them to what they restore."""
