@@ -106,14 +106,12 @@ class SimulatedVideos:
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
         """Samples: views (B, T, C, H, W) with truth, noise, and pair and mask; see `Source`."""
         samples = [self._draw_one(rng) for _ in range(count)]
-        parts = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
-        told = _Sample(*parts)
-        noise = told.noise if self.tell else None
-        if not self.pair:
-            return Batch(told.views, truth=told.truth, noise=noise)
-        return Batch(
-            told.views, truth=told.truth, noise=noise, pair=told.pair, visible=told.visible
+        views, truth, noise, pair, visible = (
+            torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)
         )
+        if not self.pair:
+            return Batch(views, truth=truth, noise=noise)
+        return Batch(views, truth=truth, noise=noise, pair=pair, visible=visible)
 
     def _draw_one(self, rng: np.random.Generator) -> _Sample:
         clip = self._pool[rng.integers(self.count)]
@@ -195,6 +193,6 @@ def _make_up(seed: int) -> F32:
 def _turn(clip: F32, rng: np.random.Generator) -> F32:
     """The clip turned by quarters, mirrored and played backwards by chance."""
     backwards, mirrored = rng.random(2) < 0.5
-    clip = np.rot90(clip, rng.integers(4), (-2, -1))
+    clip = np.rot90(clip, int(rng.integers(4)), (-2, -1))
     clip = clip[::-1] if backwards else clip
     return clip[..., ::-1] if mirrored else clip
