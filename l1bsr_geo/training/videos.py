@@ -109,9 +109,10 @@ class SimulatedVideos:
         views, truth, noise, pair, visible = (
             torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)
         )
+        told = noise if self.tell else None
         if not self.pair:
-            return Batch(views, truth=truth, noise=noise)
-        return Batch(views, truth=truth, noise=noise, pair=pair, visible=visible)
+            return Batch(views, truth=truth, noise=told)
+        return Batch(views, truth=truth, noise=told, pair=pair, visible=visible)
 
     def _draw_one(self, rng: np.random.Generator) -> _Sample:
         clip = self._pool[rng.integers(self.count)]
