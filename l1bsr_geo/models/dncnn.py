@@ -9,6 +9,20 @@ from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.channels import fold_bands, unfold_bands
 
 
+def make_spec(
+    name: str = "dncnn", channels: int = 3, depth: int = 17, gain: float = 255.0
+) -> ModelSpec:
+    """What the rest of the package must know of a DnCNN."""
+    return ModelSpec(
+        name=name,
+        channels=None if channels == 1 else channels,
+        scale=1,
+        halo=depth,
+        gain=gain,
+        source="Zhang et al., DnCNN, TIP 2017 (arXiv 1608.03981)",
+    )
+
+
 class DnCNN(nn.Module):
     """One frame in, the frame less what the network takes for noise out.
 
@@ -39,14 +53,7 @@ class DnCNN(nn.Module):
         super().__init__()
         if depth < 2:
             raise BadOptionError(f"{name} of {depth} convolutions; it has 2 or more")
-        self.spec = ModelSpec(
-            name=name,
-            channels=None if channels == 1 else channels,
-            scale=1,
-            halo=depth,
-            gain=gain,
-            source="Zhang et al., DnCNN, TIP 2017 (arXiv 1608.03981)",
-        )
+        self.spec = make_spec(name, channels, depth, gain)
         self.channels = channels
         inner = [
             layer

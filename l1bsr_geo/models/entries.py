@@ -12,7 +12,18 @@ import torch
 from torch import nn
 
 from l1bsr_geo.errors import BadOptionError, WeightsError
-from l1bsr_geo.models import csr, csr_compact, dsa, hdr_dsp, highresnet, l1bsr, rcan
+from l1bsr_geo.models import (
+    csr,
+    csr_compact,
+    dncnn,
+    dsa,
+    fastdvdnet,
+    hdr_dsp,
+    highresnet,
+    jdd,
+    l1bsr,
+    rcan,
+)
 from l1bsr_geo.models.act import ACT
 from l1bsr_geo.models.architecture import no_larger_than
 from l1bsr_geo.models.base import ModelSpec, Restorer
@@ -24,9 +35,6 @@ from l1bsr_geo.models.checkpoint import (
     read_facts,
 )
 from l1bsr_geo.models.classical import Bicubic, Geometric
-from l1bsr_geo.models.dncnn import DnCNN
-from l1bsr_geo.models.fastdvdnet import FastDVDnet
-from l1bsr_geo.models.jdd import JDD
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
 
 
@@ -181,18 +189,6 @@ def _published_hdr_dsp(path: str, git_blob: str) -> PublishedWeights:
     )
 
 
-def _make_denoiser(
-    name: str,
-    network: Callable[..., Restorer],
-    weights: PublishedWeights | None = None,
-    **architecture: Any,
-) -> Entry:
-    build = partial(network, name=name, **architecture)
-    with torch.device("meta"):
-        spec = build().spec
-    return Entry(spec, build, weights, trainable=True)
-
-
 _BOTH = (2, 3)
 
 MODELS: dict[str, Entry] = {
@@ -251,11 +247,15 @@ MODELS: dict[str, Entry] = {
     "highres-net": Entry(
         highresnet.make_spec(), highresnet.HighResNet, trainable=True, scales=_BOTH
     ),
-    "dncnn": _make_denoiser("dncnn", DnCNN),
-    "dncnn-pan": _make_denoiser("dncnn-pan", DnCNN, channels=1),
-    "fastdvdnet": _make_denoiser(
-        "fastdvdnet",
-        FastDVDnet,
+    "dncnn": Entry(dncnn.make_spec(), dncnn.DnCNN, trainable=True),
+    "dncnn-pan": Entry(
+        dncnn.make_spec("dncnn-pan", channels=1),
+        partial(dncnn.DnCNN, channels=1, name="dncnn-pan"),
+        trainable=True,
+    ),
+    "fastdvdnet": Entry(
+        fastdvdnet.make_spec(),
+        fastdvdnet.FastDVDnet,
         PublishedWeights(
             repository="m-tassano/fastdvdnet",
             commit="c8fdf6182a0340e89dd18f5df25b47337cbede6f",
@@ -264,10 +264,14 @@ MODELS: dict[str, Entry] = {
             licence="MIT",
         ),
     ),
-    "fastdvdnet-pan": _make_denoiser("fastdvdnet-pan", FastDVDnet, channels=1),
-    "fastdvdnet-mf2f": _make_denoiser(
-        "fastdvdnet-mf2f",
-        FastDVDnet,
+    "fastdvdnet-pan": Entry(
+        fastdvdnet.make_spec("fastdvdnet-pan", channels=1),
+        partial(fastdvdnet.FastDVDnet, channels=1, name="fastdvdnet-pan"),
+        trainable=True,
+    ),
+    "fastdvdnet-mf2f": Entry(
+        fastdvdnet.make_spec("fastdvdnet-mf2f"),
+        partial(fastdvdnet.FastDVDnet, bias=True, name="fastdvdnet-mf2f"),
         PublishedWeights(
             repository="centreborelli/mf2f",
             commit="c28d40a1cc7d1851622f946f7afb6fa6d1810ab9",
@@ -275,9 +279,8 @@ MODELS: dict[str, Entry] = {
             git_blob="0e6c634f28641d31fee3c8d1ce8c3166d73c8123",
             licence=None,
         ),
-        bias=True,
     ),
-    "jdd": _make_denoiser("jdd", JDD),
+    "jdd": Entry(jdd.make_spec(), jdd.JDD, trainable=True),
 }
 """Model name to entry; ``geometric`` is the default."""
 

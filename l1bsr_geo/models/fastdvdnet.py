@@ -28,6 +28,21 @@ _LATTICE = 4  # px: the U-Net halves its images twice
 _FRAMES = 5
 
 
+def make_spec(name: str = "fastdvdnet", channels: int = 3, gain: float = 255.0) -> ModelSpec:
+    """What the rest of the package must know of a FastDVDnet."""
+    return ModelSpec(
+        name=name,
+        channels=None if channels == 1 else channels,
+        frames=(_FRAMES, _FRAMES),
+        scale=1,
+        halo=80,
+        gain=gain,
+        multiple=_LATTICE,
+        padding="reflect",
+        source="Tassano et al., FastDVDnet, CVPR 2020 (arXiv 1907.01361)",
+    )
+
+
 class FastDVDnet(nn.Module):
     """Five frames in, the middle one restored; parameter names as in the published weights.
 
@@ -50,17 +65,7 @@ class FastDVDnet(nn.Module):
         name: str = "fastdvdnet",
     ) -> None:
         super().__init__()
-        self.spec = ModelSpec(
-            name=name,
-            channels=None if channels == 1 else channels,
-            frames=(_FRAMES, _FRAMES),
-            scale=1,
-            halo=80,
-            gain=gain,
-            multiple=_LATTICE,
-            padding="reflect",
-            source="Tassano et al., FastDVDnet, CVPR 2020 (arXiv 1907.01361)",
-        )
+        self.spec = make_spec(name, channels, gain)
         self.channels = channels
         self.temp1 = Stage(channels, width, bias)
         self.temp2 = Stage(channels, width, bias)

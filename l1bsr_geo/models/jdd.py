@@ -24,6 +24,21 @@ _COLOURS = ("red", "green", "blue")
 _RED_FIRST: Pattern = "rggb"
 
 
+def make_spec(name: str = "jdd", depth: int = 15, gain: float = 255.0) -> ModelSpec:
+    """What the rest of the package must know of a JDD."""
+    return ModelSpec(
+        name=name,
+        bands=("mosaic",),
+        scale=1,
+        halo=2 * depth + 2,
+        gain=gain,
+        multiple=2,
+        padding="reflect",
+        result_bands=_COLOURS,
+        source="Gharbi et al., SIGGRAPH Asia 2016; Ehret et al., ICCV 2019 (arXiv 1905.05092)",
+    )
+
+
 class JDD(nn.Module):
     """A mosaic in; red, green and blue out.
 
@@ -52,17 +67,7 @@ class JDD(nn.Module):
         super().__init__()
         if depth < 2:
             raise BadOptionError(f"{name} of {depth} convolutions; it has 2 or more")
-        self.spec = ModelSpec(
-            name=name,
-            bands=("mosaic",),
-            scale=1,
-            halo=2 * depth + 2,
-            gain=gain,
-            multiple=2,
-            padding="reflect",
-            result_bands=_COLOURS,
-            source="Gharbi et al., SIGGRAPH Asia 2016; Ehret et al., ICCV 2019 (arXiv 1905.05092)",
-        )
+        self.spec = make_spec(name, depth, gain)
         self.pattern = pattern
         inner = [layer for _ in range(depth - 2) for layer in _active(width, width)]
         self.packed = nn.Sequential(*_active(_CELL, width), *inner, _conv(width, _CELL * 3))
