@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 from host_work import profile_host, read_tags
-from peers.measure import peak_memory
+from peers.measure import allocated, peak_memory
 
 COLUMNS = 2552
 
@@ -125,17 +125,6 @@ def run(command: list[str], watched: Path) -> dict[str, float]:
         "peak memory [MiB]": memory[0] / 2**20,
         "peak disk [MB]": max(disk[0], allocated(watched)) / 1e6,
     }
-
-
-def allocated(folder: Path) -> int:
-    """What a folder's files take on the disk [bytes]; they come and go while we look."""
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def time_bare_network(

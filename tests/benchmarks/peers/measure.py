@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-_MEMORY_PERIOD, _DISK_PERIOD = 0.02, 0.1  # [s]; looking takes under 1 % of one core
+_MEMORY_PERIOD, _DISK_PERIOD = 0.1, 0.2  # [s]; a look takes some milliseconds
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def run(command: list[str], folder: Path, log: Path) -> Cost:
     """
     temporary = folder / "temporary"
     temporary.mkdir()
-    before = _allocated(folder)
+    before = allocated(folder)
     environment = os.environ | {"TMPDIR": str(temporary)}
     with log.open("w") as out:
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def run(command: list[str], folder: Path, log: Path) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nfailed:\n{log.read_text()[-3000:]}")
-    disk = max(watcher.disk, _allocated(folder)) - before
+    disk = max(watcher.disk, allocated(folder)) - before
     return Cost(wall, usage.ru_utime + usage.ru_stime, watcher.memory, disk)
 
 
@@ -67,7 +67,7 @@ class _Watcher(threading.Thread):
         while not self._done.wait(_MEMORY_PERIOD):
             self.memory = max(self.memory, self._resident())
             if time.perf_counter() >= next_disk:
-                self.disk = max(self.disk, _allocated(self._folder))
+                self.disk = max(self.disk, allocated(self._folder))
                 next_disk = time.perf_counter() + _DISK_PERIOD
 
     def _resident(self) -> int:
@@ -96,8 +96,8 @@ def peak_memory(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _allocated(folder: Path) -> int:
-    """Bytes on disk below a folder; files come and go while we look."""
+def allocated(folder: Path) -> int:
+    """What a folder's files take on the disk [bytes]; they come and go while we look."""
     total, folders = 0, [str(folder)]
     while folders:
         try:
