@@ -38,7 +38,7 @@ class MosaicCrops:
         mosaics: T frames (height, width) [DN], NaN where they have no data.
         flow: their motion; none of them is rejected.
         held_out: frames that are compared; all where None. The network sees all of them by turns.
-        size: [px] of the crops, even.
+        size: [px] of the crops; smaller where frames are.
         compared: most frames that a sample is compared with.
     """
 
@@ -79,7 +79,7 @@ class MosaicCrops:
         there = range(len(self.mosaics))
         targets = there if self.held_out is None else self.held_out
         number = min(self.compared, len(targets) - 1)
-        size = min(self.size, *(n - n % PERIOD for n in self.mosaics[0].shape))
+        size = min(self.size, *self.mosaics[0].shape) // PERIOD * PERIOD
         for _ in range(_ATTEMPTS):
             seen = int(rng.integers(len(there)))
             others = rng.permutation([t for t in targets if t != seen])[:number].tolist()
@@ -102,7 +102,7 @@ class OwnMosaics:
 
     Attributes:
         source: a path, or several, each a video of one band.
-        size: [px] of the crops, even.
+        size: [px] of the crops; smaller where frames are.
         burst: frames that are registered to each other; longer videos are parted.
         compared: most frames that a sample is compared with.
     """
