@@ -148,7 +148,7 @@ class DenoiseJob:
             if field.name in _FILES and not isinstance(value, xr.DataArray):
                 said[field.name] = say_files(value, self.output or "")
             elif isinstance(value, Restorer):
-                said[field.name] = hash_restorer(value)
+                said[field.name] = hash_restorer(value) or "untrained"
             elif not isinstance(value, xr.DataArray):
                 said[field.name] = str(value)
         return said

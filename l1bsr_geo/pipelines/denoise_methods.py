@@ -91,12 +91,13 @@ def load_network(job: DenoiseJob, bands: int) -> tuple[Restorer, str]:
         BadOptionError: the user's network is none that can be used.
     """
     if job.network is not None:
-        if not isinstance(job.network, Restorer) or not isinstance(job.network, nn.Module):
+        given: object = job.network
+        if not isinstance(given, nn.Module) or not hasattr(given, "spec"):
             raise BadOptionError(
-                f"network is a {type(job.network).__name__}; a torch module with a spec "
-                "(ModelSpec) was expected"
+                f"network is a {type(given).__name__}; a torch module with a spec (ModelSpec) was "
+                "expected"
             )
-        return copy.deepcopy(job.network), hash_restorer(job.network)
+        return copy.deepcopy(job.network), hash_restorer(job.network) or "untrained"
     name = _NETWORKS[job.method]
     if name != "jdd" and bands != _COLOURS:
         name += "-pan"

@@ -2,7 +2,8 @@
 
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -55,7 +56,7 @@ def write_stack(video: RasterVideo, path: Path, load: Load, tags: Mapping[str, s
     """All frames as bands of one GeoTIFF, all bands of the first time first."""
     first = load(0)
     source = video.stored[0]
-    with open_raster(source.path) as raster, _quiet():
+    with open_raster(source.path) as raster, without_a_map():
         profile = _geotiff_profile(raster, len(first) * video.frames, first)
         profile |= {"interleave": "band"}
         profile |= _georeference(raster, None)
@@ -77,7 +78,7 @@ def write_array(video: ArrayVideo, path: Path, load: Load, tags: Mapping[str, st
     model = video.grid(0).model
     if isinstance(model, AffineModel):
         profile |= {"crs": model.crs, "transform": model.transform}
-    with _quiet(), rasterio.open(path, "w", **profile) as out:
+    with without_a_map(), rasterio.open(path, "w", **profile) as out:
         out.update_tags(**tags)
         for t in range(video.frames):
             out.write(load(t), [t * len(first) + k + 1 for k in range(len(first))])
@@ -94,7 +95,7 @@ def _write_frame(
     video: RasterVideo, t: int, path: Path, pixels: npt.NDArray[Any], tags: Mapping[str, str]
 ) -> None:
     frame = video.stored[t]
-    with open_raster(frame.path) as raster, _quiet():
+    with open_raster(frame.path) as raster, without_a_map():
         if path.suffix == ".png":
             _write_png(raster, frame, path, pixels)
             return
@@ -185,9 +186,9 @@ def _copy_bands(raster: Any, sources: Sequence[int], out: Any, targets: Sequence
         out.scales, out.offsets = scales, offsets
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801 (used like a function)
+@contextmanager
+def without_a_map() -> Iterator[None]:
     """Sensor geometry and photographs have no map transform, which is no warning."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import rasterio
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.pipelines.raster_output import Load, _quiet
+from l1bsr_geo.pipelines.raster_output import Load, without_a_map
 from l1bsr_geo.readers.video_file import EXACT, VideoFile, import_av
 
 LOSSLESS = (".mkv", ".avi")
@@ -80,7 +80,7 @@ def write_png_frames(folder: Path, frames: int, load: Load) -> None:
             "width": pixels.shape[2],
             "dtype": pixels.dtype.name,
         }
-        with _quiet(), rasterio.open(folder / f"frame{t:06d}.png", "w", **profile) as out:
+        with without_a_map(), rasterio.open(folder / f"frame{t:06d}.png", "w", **profile) as out:
             out.write(pixels)
 
 

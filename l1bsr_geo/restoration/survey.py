@@ -1,8 +1,10 @@
 """A look through a noisy video before any work: its shots, its brightness, its noise."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.images.videos import Video
@@ -40,7 +42,11 @@ def survey_video(video: Video, *, noise: bool = True) -> Survey:
     Raises:
         BadInputError: a frame cannot be read, or has no data; all of the video is dark.
     """
-    small = []
+    shots = part_shots(compare_neighbours(_look_through(video)), video.frames)
+    return Survey(tuple(shots), find_white(video), estimate_noise(video) if noise else None)
+
+
+def _look_through(video: Video) -> Iterator[npt.NDArray[np.float64]]:
     for t in range(video.frames):
         frame = shrink(video.read(t))
         if not np.isfinite(frame).any():
@@ -48,9 +54,7 @@ def survey_video(video: Video, *, noise: bool = True) -> Survey:
                 f"frame {t} of {video.frames} has no data at all; leave it out (--frames), or mend "
                 "it"
             )
-        small.append(frame)
-    shots = part_shots(compare_neighbours(small), video.frames)
-    return Survey(tuple(shots), find_white(video), estimate_noise(video) if noise else None)
+        yield frame
 
 
 def find_white(video: Video) -> float:
