@@ -183,9 +183,10 @@ def _restore_windows(stage: Stage, frames: Tensor, windows: Tensor, told: Tensor
     batch, *size = frames.shape[1], *frames.shape[-2:]
     together = max(1, _TOGETHER // (batch * size[0] * size[1]))
     restored = []
-    for part, noise in zip(windows.split(together), told.split(together), strict=True):
-        three = [frames[number].flatten(0, 1) for number in part.unbind(1)]
-        middle = stage(three, noise.repeat_interleave(batch, 0))
+    for start in range(0, len(windows), together):
+        part = slice(start, start + together)
+        three = [frames[number].flatten(0, 1) for number in windows[part].unbind(1)]
+        middle = stage(three, told[part].repeat_interleave(batch, 0))
         restored.append(middle.unflatten(0, (-1, batch)))
     return torch.cat(restored)
 
