@@ -10,7 +10,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from l1bsr_geo.training.mf2f import MF2FObjective, Statistics
+from l1bsr_geo.training.mf2f import MF2FObjective
+from l1bsr_geo.training.normalisation import Statistics
 
 
 @dataclass(frozen=True)

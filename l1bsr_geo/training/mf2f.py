@@ -11,7 +11,7 @@ Source: Dewil et al., Self-supervised training for blind multi-frame video denoi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -21,12 +21,11 @@ from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.ops.occlusion import find_supported
 from l1bsr_geo.ops.warp import warp
 from l1bsr_geo.training.burst_loss import psnr
+from l1bsr_geo.training.normalisation import Statistics, check_statistics, freeze_statistics
 from l1bsr_geo.training.objective import Batch, Example, Figures
 
 Teacher: TypeAlias = Callable[[Tensor], Tensor]
 """The natural stack (B, T, C, H, W) [DN / gain] to the reference, restored, (B, C, H, W)."""
-
-Statistics: TypeAlias = Literal["batch", "running"]
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,7 @@ class MF2FObjective:
                 f"stack: found {self.stack}, expected evenly spaced frames around 0, such as "
                 "-4, -2, 0, 2, 4"
             )
-        if self.statistics not in get_args(Statistics):
-            raise BadOptionError(
-                f"statistics: found {self.statistics!r}, allowed {', '.join(get_args(Statistics))}"
-            )
+        check_statistics(self.statistics)
 
     @property
     def reach(self) -> int:
@@ -205,10 +201,3 @@ def find_readable(flow: Tensor, border: int = 0) -> Tensor:
 
 def _compare(seen: Tensor, held: Tensor, weights: Tensor) -> Tensor:
     return (weights * (seen - held).abs()).mean()
-
-
-def freeze_statistics(network: nn.Module) -> None:
-    """Let batch normalisation use the statistics that it has, and not change them."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.training.burst_loss import psnr
+from l1bsr_geo.training.normalisation import Statistics, check_statistics, freeze_statistics
 from l1bsr_geo.training.objective import Batch, Example, Figures
 
 Distance: TypeAlias = Literal["l1", "l2", "l0"]
@@ -34,21 +35,24 @@ class Noise2NoiseObjective:
             training.
         gain: DN per unit of the network; l2 and l0 are of these units.
         peak: [DN] of the PSNR that is the score.
+        statistics: of batch normalisation; ``"running"`` to end a training with.
         share: of the training that is done; the loop sets it.
 
     Raises:
-        BadOptionError: a distance that there is not.
+        BadOptionError: a distance that there is not, or such statistics.
     """
 
     supervised: bool = False
     distance: Distance = "l2"
     gain: float = 255.0
     peak: float = 255.0
+    statistics: Statistics = "batch"
     share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.distance not in ("l1", "l2", "l0"):
             raise BadOptionError(f"distance: found {self.distance!r}, allowed l1, l2, l0")
+        check_statistics(self.statistics)
 
     def at(self, share: float) -> "Noise2NoiseObjective":
         """See `ScheduledObjective`: only the l0 changes."""
@@ -84,6 +88,8 @@ class Noise2NoiseObjective:
         self, network: nn.Module, batch: Batch, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Any]]:
         """Mean distance over the pixels that the second look shows; see `Objective`."""
+        if self.statistics == "running":
+            freeze_statistics(network)
         example = self.hold_out(batch, rng)
         restored = _restore(network, example.views, example.noise)
         difference = self.observe(restored, example) - example.target

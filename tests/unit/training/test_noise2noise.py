@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
+from l1bsr_geo.models.dncnn import DnCNN
 from l1bsr_geo.simulation.noise import Bernoulli, Gaussian, Impulse, Poisson, Text
 from l1bsr_geo.training.noise2noise import Noise2NoiseObjective
 from l1bsr_geo.training.objective import Batch, ScheduledObjective
@@ -158,3 +159,18 @@ def test_what_is_missing_is_said_in_a_line(clean):
         Noise2NoiseObjective(supervised=True).hold_out(alone, rng)
     with pytest.raises(BadOptionError, match="distance: found 'l3', allowed l1, l2, l0"):
         Noise2NoiseObjective(distance="l3")
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_statistics_of_normalisation(statistics):
+    """The loop puts networks in training mode; a training can end with the network's own."""
+    network = DnCNN(channels=1, depth=3, width=4).train()
+    objective = Noise2NoiseObjective(supervised=True, statistics=statistics)
+    views = torch.rand(2, 1, 1, 8, 8) * 255
+    loss, _ = objective.loss(network, Batch(views, truth=views[:, 0]), np.random.default_rng(0))
+    loss.backward()
+    norm = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert bool(norm.running_mean.abs().sum() > 0) == (statistics == "batch")
+    assert norm.weight.grad is not None
+    with pytest.raises(BadOptionError, match="statistics"):
+        Noise2NoiseObjective(statistics="mean")
