@@ -14,7 +14,7 @@ from torch.nn import functional
 # what torch.compile makes of a convolution and a ReLU on a CPU; private, so it may be missing
 _FUSED = (
     getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    if torch.backends.mkldnn.is_available()
+    if torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     else None
 )
 
