@@ -12,9 +12,15 @@ from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.flow import BurstFlow
 from l1bsr_geo.models.base import ModelSpec
+from l1bsr_geo.ops.mosaic import sample_mosaic
+from l1bsr_geo.ops.warp import warp
 from l1bsr_geo.registration.mosaics import align_mosaics
 from l1bsr_geo.simulation.mosaics import simulate_mosaics
-from l1bsr_geo.training.mosaic2mosaic import Mosaic2MosaicObjective, find_differing
+from l1bsr_geo.training.mosaic2mosaic import (
+    Mosaic2MosaicObjective,
+    find_differing,
+    read_mosaics,
+)
 from l1bsr_geo.training.mosaics import SimulatedMosaics
 from l1bsr_geo.training.own_mosaics import MosaicCrops, OwnMosaics, hold_back
 
@@ -85,6 +91,28 @@ def test_what_moved_is_not_compared(batch):
         objective.loss(Known(batch.truth), b, np.random.default_rng(0))[0] for b in (batch, moved)
     ]
     assert float(losses[1].detach()) < 1.03 * float(losses[0].detach())
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "gbrg"])
+def test_reading_is_moving_and_then_sampling(pattern):
+    def slowly(colours):
+        moved = [warp(colours, one[:, 0], "spline") for one in places.unbind(1)]
+        return torch.stack([sample_mosaic(frame, pattern) for frame in moved], 1)
+
+    rng = torch.Generator().manual_seed(0)
+    colours = torch.rand(2, 3, 20, 24, dtype=torch.float64, generator=rng)
+    places = 6 * torch.rand(2, 2, 1, 2, 20, 24, dtype=torch.float64, generator=rng) - 3
+    y, x = (torch.from_numpy(v) for v in np.mgrid[:20, :24])
+    dx, dy = places.unbind(3)
+    inside = ((x + dx - 11.5).abs() < 11) & ((y + dy - 9.5).abs() < 9)
+    results = []
+    for read in (lambda c: read_mosaics(c, places, pattern), slowly):
+        frame = colours.clone().requires_grad_()
+        seen = read(frame)
+        assert torch.isfinite(seen).all()
+        seen[inside].square().sum().backward()
+        results += [(seen[inside].detach(), frame.grad)]
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("power", [1, 2])
