@@ -17,6 +17,7 @@ from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.georef.parts import open_parts
 from l1bsr_geo.images.videos import Video
 from l1bsr_geo.models.base import Restorer
+from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.denoise_job import Denoised, DenoiseJob, Progress
 from l1bsr_geo.pipelines.denoise_methods import Work, least_frames, load_network, restore
 from l1bsr_geo.pipelines.denoise_output import Target, choose_target
@@ -25,6 +26,7 @@ from l1bsr_geo.readers.videos import read_video
 from l1bsr_geo.restoration.noise_level import Noise, estimate_from_residuals
 from l1bsr_geo.restoration.sequence import ScaledVideo
 from l1bsr_geo.restoration.survey import Survey, survey_video
+from l1bsr_geo.restoration.told_noise import settle_noise
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +87,10 @@ def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised
         else:
             made_of = {**job.say(), "start": start}
             place = stack.enter_context(open_parts(target.path, made_of, resume=job.resume)).folder
-        run = _Run(job, video, truth, network, start, survey, target, place)
+        told = _choose_noise(job, video, network, survey)
+        run = _Run(job, video, truth, network, start, survey, told, target, place)
         psnr = run.restore_all(progress)
         taken_off = run.look_at_residuals()
-        told = run.told
         tags = _say(job, survey, taken_off)
         result = target.finish(place, tags)
     return Denoised(result, survey.noise, taken_off, told, survey.shots, psnr)
@@ -104,16 +106,9 @@ class _Run:
     network: Restorer
     start: str
     survey: Survey
+    told: Noise | None
     target: Target
     folder: Path
-
-    @property
-    def told(self) -> Noise | None:
-        """What the network is told of the noise [DN]."""
-        if self.job.noise != "auto":
-            return self.job.known_noise
-        # a network that is tuned begins with what is usual for it, as published
-        return self.survey.noise if self.job.method == "fastdvdnet" else None
 
     def restore_all(self, progress: Progress | None) -> tuple[float, float] | None:
         """Restore what is not there yet; the mean PSNR of noisy and restored, where truth is."""
@@ -166,6 +161,22 @@ class _Run:
 
     def _restored(self, t: int) -> npt.NDArray[np.float32]:
         return self.target.load(self.folder, t).astype(np.float32)
+
+
+def _choose_noise(job: DenoiseJob, video: Video, network: Restorer, survey: Survey) -> Noise | None:
+    """What the network is told of the noise [DN], or None for what is usual for it.
+
+    A network that is tuned begins with what is usual, as published, unless the user knows better.
+    """
+    if job.noise != "auto":
+        return job.known_noise
+    if job.method != "fastdvdnet" or survey.noise is None:
+        return None
+    factor = network.spec.gain / survey.white
+    model = Model.from_restorer(network, job.device, job.precision)
+    scaled = ScaledVideo(video, factor)
+    noise = settle_noise(model, scaled, survey.shots, survey.noise.scale(factor))
+    return noise.scale(1 / factor)
 
 
 class _Psnr:
