@@ -41,13 +41,18 @@ def read_luminance(mosaic: npt.NDArray[Any]) -> F32:
 
 
 def align_mosaics(
-    mosaics: Sequence[npt.NDArray[Any]], *, reference: int | None = None
+    mosaics: Sequence[npt.NDArray[Any]],
+    *,
+    reference: int | None = None,
+    max_uncertainty: float = 0.25,
 ) -> BurstFlow:
-    """Measure the motion of every mosaic to one of them.
+    """Measure the motion of every mosaic to one of them: an affine, and nothing local beside it.
 
     Args:
         mosaics: T frames (height, width) [DN], in order of time, of one Bayer pattern at any phase.
         reference: which of them; the one in the middle by default.
+        max_uncertainty: expected error beyond which a frame is rejected [px]. It is large where
+            there is little to see beside the noise, and there it does little harm.
 
     Returns:
         The flow, all frames in order of time; zero for the reference. Frames that did not prove
@@ -69,7 +74,8 @@ def align_mosaics(
         exposures=(1.0,) * len(order),
         attrs={"frames": tuple(f"mosaic {t}" for t in order)},
     )
-    return align_frames(burst).select(np.argsort(order).tolist())
+    flow = align_frames(burst, max_uncertainty=max_uncertainty)
+    return replace(flow.select(np.argsort(order).tolist()), dense=None)
 
 
 def in_periods(flow: BurstFlow) -> BurstFlow:
