@@ -65,7 +65,7 @@ class NoiseLevelTeacher(nn.Module):
         grey = views[:, 1:-1].mean(2)  # the middles of the first stage's windows of three frames
         level = (grey.detach() * LEVELS).long().clamp(0, LEVELS - 1)
         if self.training:
-            self.seen[level[:, 1].unique()] = True
+            self.seen[level[:, 1].flatten()] = True
         role = torch.arange(ROLES, device=views.device)[:, None, None]
         return self.levels.abs()[role, level]  # the sign is free: no level can get stuck at zero
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -263,8 +263,10 @@ class _Kept:
 
 def join_batches(batches: Sequence[Batch]) -> Batch:
     """Batches of the same kind as one."""
-    joined = {}
-    for name in (field.name for field in fields(Batch)):
+
+    def join(name: str) -> Tensor | None:
         parts = [getattr(batch, name) for batch in batches]
-        joined[name] = None if parts[0] is None else torch.cat(parts)
+        return None if parts[0] is None else torch.cat(parts)
+
+    joined: dict[str, Any] = {field.name: join(field.name) for field in fields(Batch)}
     return Batch(**joined)

@@ -216,8 +216,11 @@ class Trainer:
             computing(self._learner.network, self.precision, self.device),
         ):
             for _ in range(steps):
-                drawn = not isinstance(samples, Batch)
-                loss = self._step(self._draw(state.iteration + 1, samples) if drawn else samples)
+                if isinstance(samples, Batch):
+                    batch = samples
+                else:
+                    batch = self._draw(state.iteration + 1, samples)
+                loss = self._step(batch)
                 state.seconds = before + time.monotonic() - start
                 self._after_step(log)
         return loss
