@@ -47,7 +47,7 @@ def simulated(count=2, frames=6, size=24, scale=2, exposures=(1.0,), noise=2.5, 
 def repeated(batch, count):
     """One burst many times, so that every move of the grid is met."""
     return Batch(
-        *(v.expand(count, *v.shape[1:]) for v in vars(batch).values()),
+        **{k: v.expand(count, *v.shape[1:]) for k, v in vars(batch).items() if v is not None},
     )
 
 
