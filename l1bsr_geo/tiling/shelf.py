@@ -47,7 +47,8 @@ class ShelvedGraph:
         tiles_of = _find_tiles(graph, keys)
         shown = Counter(tile for tiles in tiles_of.values() for tile in tiles)
         # what becomes one wanted key, and that of nothing else, does not wait
-        alone = {t for tiles in tiles_of.values() if len(tiles) == 1 for t in tiles if shown[t] == 1}
+        single = (tile for tiles in tiles_of.values() if len(tiles) == 1 for tile in tiles)
+        alone = {tile for tile in single if shown[tile] == 1}
         places = {
             key: f"{label}-{key[1]}"
             for key in graph
