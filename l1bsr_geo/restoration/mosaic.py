@@ -65,7 +65,7 @@ class MosaicOptions:
 
     burst: int = 15
     iterations: int = 300
-    lr: float = 5e-5
+    lr: float = 1e-4
     power: Literal[1, 2] = 1
     size: int = 96
     batch: int = 4
