@@ -140,8 +140,8 @@ def restore(row, case, file, options, folder):
 
 
 def measure(row, case, file, options):
-    """Figures of a row."""
-    if row in LEARNING:  # not counted among its seconds
+    """Figures of a row, behind what it was measured with."""
+    if row in LEARNING:  # motion is not counted among its seconds
         case.source(Frame2FrameObjective() if name_network(row) == "dncnn" else MF2FObjective())
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -150,10 +150,18 @@ def measure(row, case, file, options):
     unit, pairs = image_figures.PEAK / 255, list(zip(frames, case.clean, strict=True))
     errors = [np.square(frame - clean, dtype=np.float64).mean() for frame, clean in pairs]
     return {
-        "weights_sha256": hash_file(file) if file else None,
+        **describe(file, options),
         "seconds": round(seconds, 1),
         "psnr": [round(float(10 * np.log10(255**2 / error)), 3) for error in errors],
         "ssim": [round(float(image_figures.ssim(a * unit, b * unit).mean()), 4) for a, b in pairs],
+    }
+
+
+def describe(file, options):
+    """What a row is measured with."""
+    return {
+        "weights_sha256": hash_file(file) if file else None,
+        "learning": asdict(options) if options else None,
     }
 
 
@@ -203,8 +211,8 @@ def read_options():
     return options
 
 
-def begin(options, learning):
-    """Results without rows, or those that are there already where resuming."""
+def begin(options):
+    """Results without rows, or with those that are there already where resuming."""
     setup = {
         "clip": "video_clip" if CLIP.is_dir() else "simulated",
         "frames": options.frames,
@@ -214,38 +222,39 @@ def begin(options, learning):
         "seed": SEED,
     }
     machine = {"cpus": os.cpu_count(), "threads": torch.get_num_threads()}
-    numbers = {row: asdict(one) for row, one in learning.items()}
-    results = {"setup": setup, "learning": numbers, "machine": machine, "noises": {}}
+    results = {"setup": setup, "machine": machine, "noises": {}}
     if options.resume and options.json.is_file():
         before = json.loads(options.json.read_text())
-        for name in ("setup", "learning"):
-            if before[name] != results[name]:
-                sys.exit(f"{options.json}: it was measured with another {name}: {before[name]}")
+        if before["setup"] != setup:
+            sys.exit(f"{options.json}: it was measured with another setup: {before['setup']}")
         results["noises"] = before["noises"]
     return results
 
 
+def measure_noise(noise, clean, options, learning, told):
+    """Add the rows of a noise to those that are there, and give each time that one is done."""
+    case = Case(NOISES[noise], clean, options.learn_crop)
+    for row in options.methods:
+        file = find_file(row, noise, options)
+        if file == "":
+            print(f"{noise}, {row}: left out, its weights are not given", file=sys.stderr)
+            continue
+        there, numbers = told["rows"].get(row, {}), learning.get(row)
+        if there.items() >= describe(file, numbers).items():
+            continue
+        told["rows"][row] = measure(row, case, file, numbers)
+        told["motion_seconds"] |= {f"reach {k}": v for k, v in case.motion_seconds.items()}
+        yield f"{noise}, {row}: {np.mean(told['rows'][row]['psnr']):.2f} dB"
+
+
 def main():
     options = read_options()
-    learning = tune(options.set)
-    results = begin(options, learning)
+    results, learning = begin(options), tune(options.set)
     clean = read_clip(options.frames, options.crop)
     for noise in options.noise:
-        case = Case(NOISES[noise], clean, options.learn_crop)
         told = results["noises"].setdefault(noise, {"motion_seconds": {}, "rows": {}})
-        for row in options.methods:
-            file = find_file(row, noise, options)
-            if file == "":
-                print(f"{noise}, {row}: left out, its weights are not given", file=sys.stderr)
-                continue
-            there = told["rows"].get(row)
-            if there and there["weights_sha256"] == (hash_file(file) if file else None):
-                continue
-            told["rows"][row] = measure(row, case, file, learning.get(row))
-            told["motion_seconds"] |= {f"reach {k}": v for k, v in case.motion_seconds.items()}
-            mean = np.mean(told["rows"][row]["psnr"])
-            seconds = told["rows"][row]["seconds"]
-            print(f"{noise}, {row}: {mean:.2f} dB, {seconds} s", file=sys.stderr, flush=True)
+        for line in measure_noise(noise, clean, options, learning, told):
+            print(line, file=sys.stderr, flush=True)
             if options.json:
                 options.json.write_text(json.dumps(results) + "\n")
     print_table(results["noises"], ROWS)
