@@ -12,7 +12,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-LEFT_OUT = {"bench_peers": "installs the peers into an environment of their own, 1.5 GB"}
+LEFT_OUT = {
+    "bench_peers": "installs the peers into an environment of their own, 1.5 GB",
+    "bench_denoising": "trains networks on a video for hours",
+}
 """Benchmarks that are not run here, and why."""
 
 
