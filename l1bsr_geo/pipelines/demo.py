@@ -6,7 +6,7 @@ from typing import Any
 from l1bsr_geo.pipelines.bands import orthorectify_bands
 from l1bsr_geo.pipelines.job import PathLike, Progress
 from l1bsr_geo.pipelines.super_resolution import super_resolve
-from l1bsr_geo.report import write_quicklook
+from l1bsr_geo.report.quicklook import write_quicklook
 from l1bsr_geo.simulation.demo import make_demo_product
 
 

@@ -5,7 +5,7 @@ from affine import Affine
 from PIL import Image
 
 from l1bsr_geo.errors import BadInputError
-from l1bsr_geo.report import write_quicklook
+from l1bsr_geo.report.quicklook import write_quicklook
 
 
 @pytest.fixture
