@@ -22,14 +22,18 @@ from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress
+from l1bsr_geo.pipelines.refining import refine_bands
 from l1bsr_geo.pipelines.stages import (
+    LazyResult,
     draw_on_map,
     find_window,
     read_terrain,
     say,
     say_model,
     write_result,
+    write_uncertainty,
 )
+from l1bsr_geo.pipelines.uncertainty import map_uncertainty
 from l1bsr_geo.readers.inputs import read_input
 from l1bsr_geo.registration.bands import geometric_flow, register_bands
 from l1bsr_geo.tiling.cluster import connect
@@ -51,15 +55,36 @@ def restore_bands(job: Job, model: Model, tile: int | None, progress: Progress |
         tile: largest core of a tile [px].
         progress: called with blocks done and blocks in all.
     """
-    stack = _read_stack(job, job.bands or model.spec.bands)
+    result = restore_lazily(job, _read_stack(job, job.bands or model.spec.bands), model, tile)
+    written = write_result(job, result.image, result.terrain, result.facts, progress)
+    write_uncertainty(job, result, progress)
+    return written
+
+
+def restore_lazily(job: Job, stack: BandStack, model: Model, tile: int | None) -> LazyResult:
+    """`restore_bands` before anything is computed but the motion of the bands.
+
+    Args:
+        job: what is drawn; nothing is read or written by it.
+        stack: the bands that the model takes.
+        model: what restores.
+        tile: largest core of a tile [px].
+    """
     terrain = read_terrain(job, stack.grids[stack.reference])
+    stack, refined = refine_bands(job, stack, terrain)
     stack = _crop_to_area(job, stack, terrain)
     scene, facts = _align(stack, model, terrain)
+    facts |= refined
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
     model = settle_precision(model, scene, plan)
-    image = map_tiles(model, scene, plan, dtype=job.dtype)
-    image = draw_on_map(job, image, terrain, _gsd(stack, model.spec.scale))
-    return _write(job, stack, image, terrain, facts | say_model(model, plan), progress)
+    image, gsd = map_tiles(model, scene, plan, dtype=job.dtype), _gsd(stack, model.spec.scale)
+    image = draw_on_map(job, image, terrain, gsd)
+    result = _describe_result(stack, image, terrain, facts | say_model(model, plan))
+    if job.uncertainty is None:
+        return result
+    spread, how = map_uncertainty(model, scene, plan)
+    spread = draw_on_map(job, spread, terrain, gsd, "bilinear")
+    return result.with_uncertainty(spread, how)
 
 
 def register(
@@ -91,9 +116,13 @@ def register(
     """
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
-    plain = Model.from_restorer(Geometric(scale=1), device="cpu")
     with connect(scheduler, workers):
-        return restore_bands(job, plain, tile, progress)
+        return restore_bands(job, plain_model(), tile, progress)
+
+
+def plain_model() -> Model:
+    """The spline alone, at the input's resolution: bands aligned where their motion is known."""
+    return Model.from_restorer(Geometric(scale=1), device="cpu")
 
 
 def orthorectify_bands(
@@ -123,13 +152,29 @@ def orthorectify_bands(
     """
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
-    stack = _read_stack(job, job.bands)
+    result = draw_lazily(job, _read_stack(job, job.bands))
+    with connect(scheduler, workers):
+        return write_result(job, result.image, result.terrain, result.facts, progress)
+
+
+def draw_lazily(job: Job, stack: BandStack) -> LazyResult:
+    """`orthorectify_bands` before anything is computed.
+
+    Args:
+        job: what is drawn; nothing is read or written by it.
+        stack: the bands.
+
+    Raises:
+        BadInputError: they have no geometry.
+    """
     if stack.grids[stack.reference].model is None:
         raise BadInputError(
-            f"{source} has no geometry (no CRS, RPC or sensor model), so it cannot be put on a map"
+            f"{job.source} has no geometry (no CRS, RPC or sensor model), so it cannot be put on a "
+            "map"
         )
     terrain = read_terrain(job, stack.grids[stack.reference])
-    plain = Model.from_restorer(Geometric(scale=1), device="cpu")  # no motion: pixels as they are
+    stack, refined = refine_bands(job, stack, terrain)
+    plain = plain_model()  # no motion: pixels as they are
     crops = {band: _crop_to_area(job, stack.only(band), terrain) for band in stack.bands}
     bands = {b: map_tiles(plain, BandScene(c), dtype=job.dtype) for b, c in crops.items()}
     first = _draw_north_up(job, bands[stack.reference], terrain, _gsd(stack, 1))
@@ -143,8 +188,7 @@ def orthorectify_bands(
     image = GeoImage(xr.concat([m.pixels for m in maps], "band"), first.grid, valid)
     # the facts of the reference's crop, of all bands
     stack = replace(crops[stack.reference], sources=stack.sources, grids=stack.grids)
-    with connect(scheduler, workers):
-        return _write(job, stack, image, terrain, {"model": "none"}, progress)
+    return _describe_result(stack, image, terrain, {"model": "none"} | refined)
 
 
 def _draw_north_up(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float | None) -> GeoImage:
@@ -219,14 +263,9 @@ def _gsd(stack: BandStack, scale: int) -> float | None:
     return nominal / scale if nominal else None
 
 
-def _write(
-    job: Job,
-    stack: BandStack,
-    image: GeoImage,
-    terrain: AnyElevation,
-    facts: dict[str, str],
-    progress: Progress | None,
-) -> Path:
+def _describe_result(
+    stack: BandStack, image: GeoImage, terrain: AnyElevation, facts: dict[str, str]
+) -> LazyResult:
     pixels = image.pixels.assign_attrs(_describe(stack))
     known = ("product", "platform", "datastrip", "processing_baseline", "time", "geometry")
     facts = {"reference_band": stack.reference} | say(stack.attrs, *known) | facts
@@ -234,7 +273,7 @@ def _write(
         facts["terrain"] = "that of the location grids"
     if isinstance(stack, DetectorCrop):
         facts |= {"detector": f"{stack.detector:02d}", "first_line": str(stack.first_line)}
-    return write_result(job, replace(image, pixels=pixels), terrain, facts, progress)
+    return LazyResult(replace(image, pixels=pixels), terrain, facts)
 
 
 def _describe(stack: BandStack) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xarray as xr
@@ -17,14 +17,18 @@ from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.coverage import FrameCount, NoiseGain
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.pipelines.job import Job, Progress
+from l1bsr_geo.pipelines.refining import refine_burst
 from l1bsr_geo.pipelines.stages import (
+    LazyResult,
     draw_on_map,
     find_window,
     read_terrain,
     say,
     say_model,
     write_result,
+    write_uncertainty,
 )
+from l1bsr_geo.pipelines.uncertainty import map_uncertainty
 from l1bsr_geo.readers.rpc import rpcs_of
 from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.registration.frames import align_frames
@@ -45,8 +49,53 @@ def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress |
         progress: called with blocks done and blocks in all.
     """
     burst = read_burst(job.source, job.camera, job.start, job.frames, job.reference)
+    result = restore_lazily(job, burst, model, tile)
+    written = write_result(job, result.image, result.terrain, result.facts, progress)
+    if job.layers is not None:
+        layers = result.map_layers(job)
+        write_result(replace(job, output=job.layers), layers, result.terrain, result.facts, None)
+    write_uncertainty(job, result, progress)
+    return written
+
+
+@dataclass(frozen=True)
+class LazyBurst(LazyResult):
+    """A burst that is to be restored.
+
+    Attributes:
+        scene: its frames and their motion.
+        plan: its tiles.
+    """
+
+    scene: BurstScene
+    plan: TilePlan
+
+    def map_layers(self, job: Job) -> GeoImage:
+        """Frame counts and noise gain, as two bands on the result's grid."""
+        maps = []
+        for restorer in (FrameCount(self.plan.scale), NoiseGain(self.plan.scale)):
+            same = TilePlan.for_model(restorer.spec, self.plan.shape, size=self.plan.size)
+            model = Model.from_restorer(restorer, "cpu")
+            layer = map_tiles(model, self.scene, same, dtype="float32")
+            maps.append(layer.pixels.assign_coords(band=[restorer.spec.name]))
+        pixels = xr.concat(maps, "band", combine_attrs="drop")
+        image = GeoImage(pixels, layer.grid, layer.valid)
+        return _place(job, image, self.terrain, "bilinear")
+
+
+def restore_lazily(job: Job, burst: Burst, model: Model, tile: int | None) -> LazyBurst:
+    """`restore_burst` before anything is computed but the motion of the frames.
+
+    Args:
+        job: what is drawn; nothing is read or written by it.
+        burst: the frames.
+        model: what restores.
+        tile: largest core of a tile [px of a frame].
+    """
     terrain = read_terrain(job, burst.grids[0])
+    burst, refined = refine_burst(job, burst, terrain)
     burst, flow, facts = _align(burst, terrain)
+    facts |= refined
     scene = BurstScene(burst, flow)
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
     model = settle_precision(model, scene, plan)
@@ -54,22 +103,11 @@ def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress |
     facts |= say_model(model, plan) | {"aligned": model.spec.aligned}
     known = ("product", "platform", "camera", "time", "geometry", "exposures")
     facts = say(burst.attrs, *known) | facts
-    image = _place(job, image, terrain)
-    written = write_result(job, image, terrain, facts, progress)
-    if job.layers is not None:
-        layers = _place(job, _map_layers(scene, plan), terrain, "bilinear")
-        write_result(replace(job, output=job.layers), layers, terrain, facts, None)
-    return written
-
-
-def _map_layers(scene: BurstScene, plan: TilePlan) -> GeoImage:
-    """Frame counts and noise gain, as two bands on the result's grid."""
-    maps = []
-    for restorer in (FrameCount(plan.scale), NoiseGain(plan.scale)):
-        same = TilePlan.for_model(restorer.spec, plan.shape, size=plan.size)
-        layer = map_tiles(Model.from_restorer(restorer, "cpu"), scene, same, dtype="float32")
-        maps.append(layer.pixels.assign_coords(band=[restorer.spec.name]))
-    return GeoImage(xr.concat(maps, "band", combine_attrs="drop"), layer.grid, layer.valid)
+    result = LazyBurst(_place(job, image, terrain), terrain, facts, scene, plan)
+    if job.uncertainty is None:
+        return result
+    spread, how = map_uncertainty(model, scene, plan, len(burst))
+    return result.with_uncertainty(_place(job, spread, terrain, "bilinear"), how)
 
 
 def _place(job: Job, image: GeoImage, terrain: AnyElevation, kernel: Kernel = "cubic") -> GeoImage:

@@ -3,10 +3,10 @@
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -29,8 +29,39 @@ from l1bsr_geo.tiling.plan import TilePlan
 
 log = logging.getLogger(__name__)
 
-# the tags of ``say_model`` that pixels depend on
+# the tags of ``say_model`` and ``map_uncertainty`` that pixels depend on
 _RESTORING = ("model", "weights_sha256", "scale", "precision", "tile_size", "tile_halo")
+_UNITS = ("wavelengths", "scale_factor", "units")  # an offset is of values, not of differences
+_TRUSTING = ("uncertainty_method", "uncertainty_calibration")
+
+
+@dataclass(frozen=True)
+class LazyResult:
+    """What a pipeline gives before anything of it is computed.
+
+    Attributes:
+        image: on the map, or in sensor geometry.
+        terrain: the ground that it was drawn on.
+        facts: how it came to be, as tags.
+        uncertainty: the same of the standard deviation of its error, where it was asked for.
+    """
+
+    image: GeoImage
+    terrain: AnyElevation
+    facts: Mapping[str, str]
+    uncertainty: "LazyResult | None" = field(default=None, kw_only=True)
+
+    def with_uncertainty(self, spread: GeoImage, how: Mapping[str, str]) -> Self:
+        """The same with its uncertainty, which has the units of the result, but no offset.
+
+        Args:
+            spread: standard deviations [DN], where the result is.
+            how: they came to be, as tags.
+        """
+        units = {k: self.image.pixels.attrs[k] for k in _UNITS if k in self.image.pixels.attrs}
+        spread = replace(spread, pixels=spread.pixels.assign_attrs(units))
+        told = LazyResult(spread, self.terrain, {**self.facts, **how})
+        return replace(self, uncertainty=told)
 
 
 def read_terrain(job: Job, grid: GeoGrid) -> AnyElevation:
@@ -138,10 +169,18 @@ def write_result(
         sources=[job.source],
         overwrite=job.overwrite,
         elevation=terrain,
-        made_of=say_job(job) | {name: facts[name] for name in _RESTORING if name in facts},
+        made_of=say_job(job) | {name: facts[name] for name in (*_RESTORING, *_TRUSTING) if name in facts},
         resume=job.resume,
         progress=progress,
     )
+
+
+def write_uncertainty(job: Job, result: LazyResult, progress: Progress | None) -> None:
+    """The uncertainty of a result, where it was asked for, in a file of its own."""
+    told = result.uncertainty
+    if told is not None and job.uncertainty is not None:
+        own = replace(job, output=job.uncertainty)
+        write_result(own, told.image, told.terrain, told.facts, progress)
 
 
 def say_model(model: Model, plan: TilePlan) -> dict[str, str]:

@@ -1,12 +1,16 @@
 """The main job: whatever the input is, a sharper image of it in a COG."""
 
 import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.georef.cog import check_destination
+from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.models.base import Restorer
 from l1bsr_geo.models.published import recognise
 from l1bsr_geo.models.registry import MODELS, Device, Model, Precision
@@ -68,20 +72,58 @@ def super_resolve(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
-    for path in (job.output, job.layers):
-        if path is not None:
-            check_destination(Path(path), [source], overwrite=job.overwrite)
+    _check_outputs(job)
     burst = recognise_sensor(Path(source), job.sensor) == "skysat"
+    choose = partial(_choose_model, job, burst, scale)
+    restorer = load_restorer(
+        choose, model, scale=scale, weights=weights, device=device, precision=precision
+    )
+    restore = restore_burst if burst else restore_bands
+    with connect(scheduler, workers):
+        return restore(job, restorer, tile, progress)
+
+
+def _check_outputs(job: Job) -> None:
+    """All files can be written, each to a place of its own."""
+    options = {"--layers": job.layers, "--uncertainty": job.uncertainty}
+    taken = {os.path.abspath(job.output)}
+    check_destination(Path(job.output), [job.source], overwrite=job.overwrite)
+    for option, path in options.items():
+        if path is None:
+            continue
+        if os.path.abspath(path) in taken:
+            raise BadOptionError(f"{option} {path}: is another output, too; give another name")
+        taken.add(os.path.abspath(path))
+        check_destination(Path(path), [job.source], overwrite=job.overwrite)
+
+
+def load_restorer(
+    choose: Callable[[], str],
+    model: str | Model | Restorer | None = None,
+    *,
+    scale: int | None = None,
+    weights: str | Path | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> Model:
+    """What restores.
+
+    Args:
+        choose: names the model where neither ``model`` nor ``weights`` does.
+        model: as of `super_resolve`, and so are the others.
+        scale: fine pixels to a pixel.
+        weights: file of weights.
+        device: "auto", "cpu" or "cuda".
+        precision: "auto", "fp32" or "bf16".
+    """
     if model is None or isinstance(model, str):
-        name = model or _choose_model(job, burst, scale, weights)
+        name = model or (choose() if weights is None else recognise(Path(weights)))
         restorer = Model(name, weights=weights, scale=scale, device=device, precision=precision)
     else:
         restorer = _take_model(model, scale, weights, device, precision)
     trained = f"weights {restorer.weights_sha256[:12]}" if restorer.weights_sha256 else "no weights"
     log.info("%s x%d restores (%s)", restorer.spec.name, restorer.spec.scale, trained)
-    restore = restore_burst if burst else restore_bands
-    with connect(scheduler, workers):
-        return restore(job, restorer, tile, progress)
+    return restorer
 
 
 def _take_model(
@@ -106,21 +148,13 @@ def _take_model(
     return Model.from_restorer(model, device, precision)
 
 
-def _choose_model(job: Job, burst: bool, scale: int | None, weights: str | Path | None) -> str:
+def _choose_model(job: Job, burst: bool, scale: int | None) -> str:
     """The model where the user names none."""
-    if weights is not None:
-        return recognise(Path(weights))
     if burst:
-        one, several = (default_model(kind, scale) for kind in ("burst", "exposures"))
-        return several if several != one and _has_steps(job) else one
-    learned = default_model("bands", scale)
-    bands = MODELS[learned].spec.bands
-    if bands is None:
-        return learned
-    if job.bands is not None and tuple(job.bands) != bands:
-        why = f"{', '.join(job.bands)} were asked for"
-    else:
-        stack = read_input(
+        return choose_for_burst(scale, lambda: _told_exposures(job))
+
+    def read() -> BandStack:
+        return read_input(
             job.source,
             sensor=job.sensor,
             detector=job.detector,
@@ -128,6 +162,26 @@ def _choose_model(job: Job, burst: bool, scale: int | None, weights: str | Path 
             geometry=job.geometry,
             gipp=job.gipp,
         )
+
+    return choose_for_bands(scale, read, job)
+
+
+def choose_for_bands(scale: int | None, read: Callable[[], BandStack], job: Job) -> str:
+    """The learned model where it takes these bands as they are, else "geometric".
+
+    Args:
+        scale: fine pixels to a pixel; the usual one where None.
+        read: gives the bands.
+        job: may name bands, and says what the bands are of.
+    """
+    learned = default_model("bands", scale)
+    bands = MODELS[learned].spec.bands
+    if bands is None:
+        return learned
+    if job.bands is not None and tuple(job.bands) != bands:
+        why = f"{', '.join(job.bands)} were asked for"
+    else:
+        stack = read()
         if stack.bands != bands:
             why = f"{job.source} has {', '.join(stack.bands)}"
         elif any(isinstance(grid.model, AffineModel) for grid in stack.grids.values()):
@@ -138,11 +192,24 @@ def _choose_model(job: Job, burst: bool, scale: int | None, weights: str | Path 
     return "geometric"
 
 
-def _has_steps(job: Job) -> bool:
-    """Whether the table of frames tells several exposure times of those that will be read."""
+def choose_for_burst(scale: int | None, exposures: Callable[[], Sequence[float]]) -> str:
+    """The learned model, or the one for several exposure times.
+
+    Args:
+        scale: fine pixels to a pixel; the usual one where None.
+        exposures: gives the exposure times that are known; asked only where it matters.
+    """
+    one, several = (default_model(kind, scale) for kind in ("burst", "exposures"))
+    if several == one:
+        return one
+    told = exposures()
+    return several if told and max(told) > _STEPS * min(told) else one
+
+
+def _told_exposures(job: Job) -> list[float]:
+    """Exposure times that the table of frames tells of those that will be read."""
     path = Path(job.source)
     run = choose_frames(find_runs(path), path, job.camera, job.start, max(job.frames, 1))
     folder = run[0].path.parent
     facts = read_frame_index(folder) or read_frame_index(folder.parent)
-    told = [e for f in run if f.name in facts and (e := facts[f.name].exposure) is not None]
-    return bool(told) and max(told) > _STEPS * min(told)
+    return [e for f in run if f.name in facts and (e := facts[f.name].exposure) is not None]
