@@ -20,12 +20,14 @@ class Identity(NamedTuple):
         weights_sha256: of its weights, where there are any.
         scale: fine pixels to a pixel.
         own: whether it came with a restorer of one's own.
+        spread: how the ensemble is made whose spread it gives; None where it restores.
     """
 
     name: str
     weights_sha256: str | None
     scale: int
     own: bool
+    spread: str | None = None
 
 
 def load_once(identity: Identity, device: torch.device, make: Callable[[], Restorer]) -> Restorer:

@@ -21,13 +21,15 @@ from l1bsr_geo.models.base import (
     SequenceRestorer,
     Statistics,
 )
-from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_provenance
+from l1bsr_geo.models.checkpoint import find_weights, read_provenance
 from l1bsr_geo.models.devices import Device, Pixels, find_slots, pick_device, stage
+from l1bsr_geo.models.ensemble import Ensemble
 from l1bsr_geo.models.entries import MODELS, find_entry
 from l1bsr_geo.models.identity import hash_restorer
 from l1bsr_geo.models.loading import Identity, load_once
 from l1bsr_geo.models.precision import Precision, computing, takes_bf16
 from l1bsr_geo.models.receptive_field import probe_halo
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.models.view_checks import check_result, check_sequence, check_views
 
 __all__ = ["MODELS", "Device", "Model", "Precision", "find_entry"]
@@ -82,6 +84,7 @@ class Model:
         self._name = name
         self._path: Path | None = None
         self._restorer: Restorer | None = None
+        self._ensemble: Ensemble | None = None
         _check_options(device, precision)
         if weights is not None and not entry.takes_weights:
             raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
@@ -106,7 +109,7 @@ class Model:
         _check_options(device, precision)
         model = cls.__new__(cls)
         model.weights_sha256, model.licence = hash_restorer(restorer), None
-        model._name, model._path = uuid4().hex, None
+        model._name, model._path, model._ensemble = uuid4().hex, None, None
         model._restorer = copy.deepcopy(restorer)
         model._set_up(restorer, device, precision)
         return model
@@ -119,14 +122,26 @@ class Model:
     @property
     def identity(self) -> Identity:
         """What tells it from other models, whatever device and precision it runs in."""
-        own = self._restorer is not None
-        return Identity(self._name, self.weights_sha256, self.spec.scale, own)
+        return self._single._replace(spread=self._ensemble.method if self._ensemble else None)
 
     def at_precision(self, precision: Precision) -> "Model":
         """The same model at another precision; what is always fp32 stays so."""
         _check_options(self.device, precision)
         model = copy.copy(self)
         model.precision = precision if self._takes_bf16 else "fp32"
+        return model
+
+    def spread(self, ensemble: Ensemble) -> "Model":
+        """A model whose results are the uncertainty of this one's.
+
+        It loads the same restorer, once for both.
+
+        Args:
+            ensemble: what the spread is made of.
+        """
+        model = copy.copy(self)
+        model._ensemble = ensemble
+        model.spec = ensemble.spec_of(self.spec)
         return model
 
     def restore(
@@ -332,9 +347,15 @@ class Model:
             pooled = restorer.scene_statistics(slot.send(staged) / self.spec.gain)
             return {name: value.cpu().double().numpy() for name, value in pooled.items()}
 
+    @property
+    def _single(self) -> Identity:
+        own = self._restorer is not None
+        return Identity(self._name, self.weights_sha256, self.spec.scale, own)
+
     def _load(self, device: torch.device) -> Restorer:
         """The restorer on the device, this process's own where it was loaded before."""
-        return load_once(self.identity, device, self._build)
+        restorer = load_once(self._single, device, self._build)
+        return self._ensemble.of(restorer) if self._ensemble else restorer
 
     def _build(self) -> Restorer:
         if self._restorer is not None:

@@ -1,0 +1,123 @@
+"""How far a result can be trusted, pixel by pixel: a second image beside it."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from l1bsr_geo.errors import BadOptionError
+from l1bsr_geo.geometry.grid import GeoGrid, Window
+from l1bsr_geo.images.pixels import GeoImage, Scene, Views
+from l1bsr_geo.models.calibration import find_calibration
+from l1bsr_geo.models.ensemble import Ensemble, Method, can_leave_out, group_frames
+from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.shipped import made_views
+from l1bsr_geo.tiling.execute import map_tiles
+from l1bsr_geo.tiling.plan import DEFAULT_SIZE, TilePlan
+
+log = logging.getLogger(__name__)
+
+_NOTHING = 0.01  # [DN] a spread as small as this is of rounding
+
+
+def map_uncertainty(
+    model: Model, scene: Scene, plan: TilePlan, frames: int = 1
+) -> tuple[GeoImage, dict[str, str]]:
+    """The standard deviation of a result's error, lazily.
+
+    Bursts are restored without some of their frames in turn, anything else turned and mirrored
+    (``models.ensemble``): up to eight restorations for each tile.
+
+    Args:
+        model: what restores, at the precision that it does.
+        scene: what is restored.
+        plan: its tiles.
+        frames: of the scene, where it is a burst.
+
+    Returns:
+        Standard deviations [DN], float32, NaN where there is no data, on the grid of the result;
+        and how they came to be, as tags.
+
+    Raises:
+        BadOptionError: all members of the ensemble are the same, whatever the scene.
+    """
+    method: Method = "left-out" if can_leave_out(model.spec, frames) else "turned"
+    _refuse_the_same(model, method)
+    known = None
+    if model.weights_sha256 or not model.identity.own:  # of one's own, the name tells nothing
+        spec = model.spec
+        known = find_calibration(spec.name, spec.scale, model.weights_sha256, method)
+    spread = model.spread(Ensemble(method, known))
+    # features of all frames are held at once
+    size = plan.size if method == "turned" else min(plan.size, DEFAULT_SIZE)
+    tiles = TilePlan.for_model(spread.spec, plan.shape, size=size)
+    image = map_tiles(spread, _Differences(scene), tiles, dtype="float32")
+    trusted = "not calibrated: the raw spread" if known is None else str(known)
+    if known is None:
+        log.warning(
+            "the uncertainty of %s is not calibrated: it is the raw spread of %s, which is "
+            "not the error",
+            model.spec.name,
+            _say(method, frames),
+        )
+    return image, {
+        "uncertainty": "standard deviation of the error of each pixel [DN]",
+        "uncertainty_method": f"spread of {_say(method, frames)}",
+        "uncertainty_calibration": trusted,
+    }
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """A scene of whose pixels only differences count: an offset of its DN has no part in them."""
+
+    scene: Scene
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self.scene.grid
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        return self.scene.bands
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        return np.dtype(np.float32)
+
+    @property
+    def add_offset(self) -> tuple[float, ...]:
+        return (0.0,) * len(self.scene.bands)
+
+    @property
+    def nodata(self) -> float:
+        return float("nan")
+
+    def read(self, window: Window) -> Views:
+        return self.scene.read(window)
+
+
+def _refuse_the_same(model: Model, method: Method) -> None:
+    """Some restorers give the same whichever way an image is turned: tried on a made-up one."""
+    views, flow = made_views(model.spec)
+    if views.shape[1] < model.spread(Ensemble(method)).spec.frames[0]:
+        return
+    spread: npt.NDArray[np.float32] = model.spread(Ensemble(method)).restore(views, flow)
+    quarter = spread.shape[-1] // 4
+    if np.median(spread[..., quarter:-quarter, quarter:-quarter]) > _NOTHING:
+        return
+    how = "with fewer frames" if method == "left-out" else "of turned images"
+    raise BadOptionError(
+        f"--uncertainty: {model.spec.name} gives the same {how}, so that a spread tells nothing of "
+        "its error; take a learned model, or a burst of three frames or more"
+    )
+
+
+def _say(method: Method, frames: int) -> str:
+    if method == "turned":
+        return "restorations of turned and mirrored views"
+    groups = group_frames(frames)
+    most = max(map(len, groups))
+    which = "one of its frames" if most == 1 else f"up to {most} of its frames"
+    return f"{len(groups)} restorations of the burst without {which} each (jackknife)"
