@@ -76,6 +76,13 @@ GeoidOption = Annotated[Path | None, typer.Option(help="Geoid undulations, added
 HeightOption = Annotated[
     float, typer.Option(help="Ground height [m above the ellipsoid] where there is no DEM.")
 ]
+RefineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|sentinelhub",
+        help="Ortho image that puts the geometry right, one translation; or fetch one.",
+    ),
+]
 NoOrthoOption = Annotated[
     bool, typer.Option("--no-ortho", help="Keep sensor geometry; the file gets control points.")
 ]
@@ -100,7 +107,7 @@ def read_job(arguments: dict[str, Any]) -> dict[str, Any]:
     """Command-line values of the options that every pipeline shares, as `Job` takes them."""
     from l1bsr_geo.pipelines.job import read_aoi
 
-    plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height")
+    plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height", "refine")
     running = ("scheduler", "workers", "resume", "overwrite")
     job = {name: arguments[name] for name in (*plain, *running)}
     job |= {name: arguments[name].value for name in ("sensor", "geometry", "dtype")}

@@ -19,14 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
-from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoError, MissingInputError
+from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoError
 from l1bsr_geo.models.registry import MODELS
 from l1bsr_geo.pipelines.bands import orthorectify_bands, register
 from l1bsr_geo.pipelines.job import Job, PathLike, read_aoi
 from l1bsr_geo.pipelines.super_resolution import super_resolve
-from l1bsr_geo.readers.catalog import is_catalog, list_sources
+from l1bsr_geo.readers.catalog import list_sources
+from l1bsr_geo.readers.catalog_grammar import is_catalog
+from l1bsr_geo.readers.yaml_file import read_yaml
 from l1bsr_geo.training.arguments import check_names, fit_value
 
 PIPELINES: Mapping[str, Callable[..., Path]] = {
@@ -39,7 +39,7 @@ PIPELINES: Mapping[str, Callable[..., Path]] = {
 _TOP = ("command", "defaults", "jobs")
 _ENTRY = ("input", "output", "command")
 _OF_BATCH = ("source", "output", "progress", "scheduler", "workers", "options")
-_OF_BURSTS = ("camera", "start", "frames", "reference", "layers")
+_OF_SR = ("camera", "start", "frames", "reference", "layers", "uncertainty")
 _COUNTS = ("detector", "scale", "tile", "frames")
 _NOT_OF_FILES = ("source", "output", "ortho", "resume")
 _SHARED = tuple(f.name for f in fields(Job) if f.name not in _NOT_OF_FILES)
@@ -48,8 +48,7 @@ _AS_TEXT: Mapping[str, Any] = {  # what a file says otherwise than a function ta
     "bands": str | Sequence[str] | None,
     "model": str | None,
     "no_ortho": bool,
-} | dict.fromkeys(("gipp", "layers", "dem", "geoid", "weights"), Path | None)
-_DEEPEST = 50  # levels of a file; libyaml crashes on very deep ones
+} | dict.fromkeys(("gipp", "layers", "uncertainty", "dem", "geoid", "weights"), Path | None)
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class SceneJob:
     @property
     def written(self) -> tuple[Path, ...]:
         """All files that it makes."""
-        layers = self.options.get("layers")
-        return (self.output,) if layers is None else (self.output, Path(layers))
+        more = (self.options.get(name) for name in ("layers", "uncertainty"))
+        return (self.output, *(Path(path) for path in more if path is not None))
 
 
 def read_jobs(path: PathLike, out: PathLike | None = None) -> list[SceneJob]:
@@ -90,7 +89,7 @@ def read_jobs(path: PathLike, out: PathLike | None = None) -> list[SceneJob]:
         BadOptionError: a key or a value that is not allowed, two jobs that write one file.
     """
     path = Path(os.path.abspath(path))  # workers are started elsewhere
-    document = _read_yaml(path)
+    document = read_yaml(path, "file of jobs")
     folder = path.parent if out is None else Path(os.path.abspath(out))
     if isinstance(document, dict) and "jobs" in document:
         jobs = list(_read_entries(document, path, folder))
@@ -106,23 +105,6 @@ def read_jobs(path: PathLike, out: PathLike | None = None) -> list[SceneJob]:
         raise BadInputError(f"{path}: has no jobs")
     _refuse_shared_files(jobs, path)
     return jobs
-
-
-def _read_yaml(path: Path) -> Any:
-    if not path.is_file():
-        raise MissingInputError(f"{path}: there is no such file of jobs")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = path.read_text("utf-8")
-        depth = 0
-        for event in yaml.parse(text, loader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise BadInputError(f"{path}: is nested more than {_DEEPEST} levels deep")
-        return yaml.load(text, loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
 
 
 def _read_entries(document: dict[str, Any], path: Path, folder: Path) -> Iterator[SceneJob]:
@@ -182,7 +164,7 @@ def options_of(command: str) -> dict[str, Any]:
     """The options of a command in a file of jobs: name to what it may be."""
     hints = {**get_type_hints(Job), **get_type_hints(PIPELINES[command])}
     own = [n for n in inspect.signature(PIPELINES[command]).parameters if n not in _OF_BATCH]
-    shared = [n for n in _SHARED if command == "sr" or n not in _OF_BURSTS]
+    shared = [n for n in _SHARED if command == "sr" or n not in _OF_SR]
     names = [*own, *shared] if command == "ortho" else [*own, *shared, "no_ortho"]
     return {name: _AS_TEXT.get(name, hints.get(name)) for name in names}
 

@@ -22,6 +22,9 @@ from l1bsr_geo.tiling.encoding import OutputType
 PathLike: TypeAlias = str | os.PathLike[str]
 Progress: TypeAlias = Callable[[int, int], None]
 
+SENTINELHUB = "sentinelhub"
+"""Where references are fetched from when no file is named."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -41,6 +44,8 @@ class Job:
         frames: of a burst: how many, at most.
         reference: of a burst: "middle", "first" or a frame's place in time, from 0.
         layers: of a burst: a second GeoTIFF, of frame counts and noise gain.
+        uncertainty: of ``super_resolve``: one more GeoTIFF, of the standard deviation of the error
+            [DN] of each pixel; up to eight times the work.
         aoi: area of interest in lon, lat; no more is read than it needs. A geometry also masks
             what is outside of it, a box (west, south, east, north) only cuts.
         crs: of the map; the UTM zone of the centre where None.
@@ -48,6 +53,8 @@ class Job:
         dem: DEM file or folder of tiles.
         geoid: geoid undulations to add to the DEM.
         height: of the ground where there is no DEM [m above the ellipsoid].
+        refine: ortho image that puts the geometry right, one translation; or "sentinelhub", to
+            fetch one of the same day or the nearest clear one.
         ortho: False keeps sensor geometry.
         dtype: "source", "uint16" or "float32".
         overwrite: replace an existing output.
@@ -67,12 +74,14 @@ class Job:
     frames: int = 15
     reference: str | int = "middle"
     layers: PathLike | None = None
+    uncertainty: PathLike | None = None
     aoi: AreaOfInterest | None = None
     crs: str | None = None
     resolution: float | None = None
     dem: PathLike | None = None
     geoid: PathLike | None = None
     height: float = 0.0
+    refine: PathLike | None = None
     ortho: bool = True
     dtype: OutputType = "source"
     overwrite: bool = False

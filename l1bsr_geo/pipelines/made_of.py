@@ -9,10 +9,11 @@ from pathlib import Path
 
 import shapely
 
-from l1bsr_geo.pipelines.job import Job, PathLike
+from l1bsr_geo.pipelines.job import SENTINELHUB, Job, PathLike
 
-_FILES = ("source", "gipp", "dem", "geoid")
-_ELSEWHERE = ("output", "layers", "overwrite", "resume")  # change no pixel of this result
+_FILES = ("source", "gipp", "dem", "geoid", "refine")
+# what changes no pixel of this result
+_ELSEWHERE = ("output", "layers", "uncertainty", "overwrite", "resume")
 _SIDECARS = ("{name}.aux.xml", "{stem}_RPC.TXT", "{stem}_rpc.txt", "{stem}.RPB", "{stem}.rpc")
 
 
@@ -23,7 +24,7 @@ def say_job(job: Job) -> dict[str, str]:
         value = getattr(job, field.name)
         if field.name in _ELSEWHERE or value is None:
             continue
-        if field.name in _FILES:
+        if field.name in _FILES and value != SENTINELHUB:
             said[field.name] = say_files(value, job.output)
         elif isinstance(value, shapely.Geometry):
             said[field.name] = shapely.to_wkt(value, rounding_precision=-1)

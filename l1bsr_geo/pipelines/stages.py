@@ -30,9 +30,11 @@ from l1bsr_geo.tiling.plan import TilePlan
 log = logging.getLogger(__name__)
 
 # the tags of ``say_model`` and ``map_uncertainty`` that pixels depend on
-_RESTORING = ("model", "weights_sha256", "scale", "precision", "tile_size", "tile_halo")
+_RESTORING = (
+    *("model", "weights_sha256", "scale", "precision", "tile_size", "tile_halo"),
+    *("uncertainty_method", "uncertainty_calibration"),
+)
 _UNITS = ("wavelengths", "scale_factor", "units")  # an offset is of values, not of differences
-_TRUSTING = ("uncertainty_method", "uncertainty_calibration")
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def write_result(
         sources=[job.source],
         overwrite=job.overwrite,
         elevation=terrain,
-        made_of=say_job(job) | {name: facts[name] for name in (*_RESTORING, *_TRUSTING) if name in facts},
+        made_of=say_job(job) | {name: facts[name] for name in _RESTORING if name in facts},
         resume=job.resume,
         progress=progress,
     )
