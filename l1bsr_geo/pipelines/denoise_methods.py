@@ -14,10 +14,11 @@ from torch import nn
 from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.images.videos import Video
 from l1bsr_geo.models.base import Restorer
-from l1bsr_geo.models.checkpoint import find_weights, hash_file
+from l1bsr_geo.models.checkpoint import find_weights
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.identity import hash_restorer
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.pipelines.denoise_job import DenoiseJob
 from l1bsr_geo.restoration.mosaic import MosaicOptions, load_jdd, restore_mosaics
 from l1bsr_geo.restoration.noise_level import Noise
@@ -151,7 +152,8 @@ def _restore_online(work: Work) -> Iterator[Restored]:
     options = MF2F_ONLINE if job.method == "mf2f" else F2F_ONLINE
     options = replace(options, seed=job.seed, precision=job.precision)
     if job.iterations is not None:
-        options = replace(options, steps=job.iterations)
+        first = options.first_steps * job.iterations // options.steps
+        options = replace(options, steps=job.iterations, first_steps=first)
     frames = restore_online(
         cast("nn.Module", work.network),
         objective,
@@ -163,6 +165,7 @@ def _restore_online(work: Work) -> Iterator[Restored]:
         recipe=_recipe(work),
         resume=_can_resume(work),
         progress=work.learning,
+        tile=job.tile,
     )
     return ((t, frame) for t, frame in frames if t >= work.first)
 
@@ -264,11 +267,12 @@ def _own_video(work: Work, objective: MF2FObjective, crop: int) -> OwnVideo:
     return OwnVideo(
         work.video,
         reach=objective.reach,
-        target=objective.target,
+        targets=objective.targets,
         crop=None if chosen is None else min(chosen, height, width),
         shots=work.shots,
         noise=None if work.told is None else map_noise(work.told),
         full_scale=work.network.spec.gain,
+        folder=work.folder / "motion",
     )
 
 

@@ -53,12 +53,12 @@ class OfflineOptions:
         precision: of the network while it learns.
     """
 
-    iterations: int = 400
+    iterations: int = 1200
     batch: int = 4
     lr: float = 2e-4
     final_lr: float = 0.1
-    ema: float = 0.9
-    validate_every: int = 20
+    ema: float = 0.95
+    validate_every: int = 50
     patience: int = 4
     teacher_steps: int = 60
     teacher_lr: float = 8e-3
@@ -96,8 +96,11 @@ def restore_offline(
 
     Raises:
         L1bsrGeoError: as `adapt_offline`.
+        KeyboardInterrupt: learning was interrupted; it can be resumed.
     """
-    adapt_offline(network, objective, source, folder, options, **others)
+    adapted = adapt_offline(network, objective, source, folder, options, **others)
+    if adapted.ended == "interrupted":
+        raise KeyboardInterrupt
     model = Model.from_restorer(cast("Restorer", network), others.get("device", "auto"))
     yield from restore_video(model, source.video, shots=source.shots, noise=source.noise)
 

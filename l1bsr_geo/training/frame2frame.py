@@ -22,11 +22,13 @@ class Frame2FrameObjective(MF2FObjective):
 
     Attributes:
         stack: the reference alone.
+        targets: the frame before.
         border: [px] of the neighbour that is not compared.
         statistics: as in the published code.
     """
 
     stack: tuple[int, ...] = (0,)
+    targets: tuple[int, ...] = (-1,)
     border: int = 1
     statistics: Statistics = "batch"
 

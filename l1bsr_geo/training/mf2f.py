@@ -1,12 +1,13 @@
 """MF2F: a network of several frames, tuned on one noisy video by a frame that it does not see.
 
-A neighbour t - 1 of the reference t is held out. The network restores t from frames among which the
-neighbour is not; what it restores is warped onto the neighbour and compared with it there. The
+The neighbours t - 1 and t + 1 of the reference t are held out. The network restores t from frames
+among which they are not; what it restores is warped onto each and compared with it there. The
 frames around t that are seen are therefore dilated while training (t - 4, t - 2, t, t + 2, t + 4),
 and the natural ones (t - 2 ... t + 2) when the network is used.
 
 Source: Dewil et al., Self-supervised training for blind multi-frame video denoising, WACV 2021
-(arXiv 2004.06957).
+(arXiv 2004.06957). Published is t - 1 alone; the second neighbour costs no pass of the network and
+halves the noise of what is compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,34 +31,34 @@ Teacher: TypeAlias = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MF2FObjective:
-    """The restored reference, warped onto a neighbour that was not seen, is compared with it.
+    """The restored reference, warped onto neighbours that were not seen, is compared with them.
 
     Batches are windows of a video, an odd number of frames of which the middle one is the
-    reference; ``flow`` (B, 1, 1, 2, H, W) [px]: pixel q of the neighbour shows what the reference
-    shows at q + flow(q).
+    reference; ``flow`` (B, K, 1, 2, H, W) [px]: pixel q of the k-th held-out neighbour shows what
+    the reference shows at q + flow(q); ``visible`` and ``occluded`` (B, K, H, W).
 
     Attributes:
         stack: frames that are seen while training, against the reference; its middle is 0.
-        target: the frame that is held out, against the reference.
+        targets: the K frames that are held out, against the reference.
         gain: DN per unit of the network.
         sigma: noise that the network is told where a batch tells none [of gain].
-        border: [px] of the neighbour that is not compared.
+        border: [px] of a neighbour that is not compared.
         statistics: of batch normalisation while training: ``"running"``, those that the network
             has; ``"batch"``, those of the frames at hand, which slowly enter the network's own.
             The weights of the normalisation are trained in either case.
-        teacher: restores the reference too; where given, it teaches what the neighbour cannot:
+        teacher: restores the reference too; where given, it teaches what a neighbour cannot:
             what is hidden in it.
         teach_natural: the teacher is compared with what the network makes of the natural stack, not
             of the dilated one: better where all the video is gone through many times, for the price
             of one more pass.
 
     Raises:
-        BadOptionError: the held-out frame would be seen, the stack has no middle, or there are no
-            such statistics.
+        BadOptionError: a held-out frame would be seen, or there is none; the stack has no middle;
+            there are no such statistics.
     """
 
     stack: tuple[int, ...] = (-4, -2, 0, 2, 4)
-    target: int = -1
+    targets: tuple[int, ...] = (-1, 1)
     gain: float = 255.0
     sigma: float = 25 / 255
     border: int = 2
@@ -66,11 +67,12 @@ class MF2FObjective:
     teach_natural: bool = False
 
     def __post_init__(self) -> None:
-        if self.target in self.stack:
+        seen = [target for target in self.targets if target in self.stack]
+        if seen or not self.targets:
+            found = f"frame {seen[0]:+d}, which is in the stack {self.stack}" if seen else "none"
             raise BadOptionError(
-                f"target: found frame {self.target:+d}, which is in the stack {self.stack}; a "
-                "network that sees what it is compared with learns to copy its noise: hold out a "
-                "frame that is not in the stack"
+                f"targets: found {found}; a network that sees what it is compared with learns to "
+                "copy its noise: hold out frames that are not in the stack"
             )
         steps = set(np.diff(self.stack).tolist())
         if len(self.stack) % 2 == 0 or self.stack[len(self.stack) // 2] or len(steps) > 1:
@@ -83,7 +85,7 @@ class MF2FObjective:
     @property
     def reach(self) -> int:
         """Frames on each side of the reference that a window must have."""
-        return max(map(abs, (*self.stack, self.target)))
+        return max(map(abs, (*self.stack, *self.targets)))
 
     @property
     def natural(self) -> tuple[int, ...]:
@@ -92,16 +94,20 @@ class MF2FObjective:
         return tuple(range(-half, half + 1))
 
     def hold_out(self, batch: Batch, rng: np.random.Generator) -> Example:
-        """The dilated stack; the target is the neighbour, (B, C, H, W), with its flow as places.
+        """The dilated stack; target are the neighbours (B, K, C, H, W), places their flow.
 
         Raises:
-            BadInputError: there are too few frames around the reference, or no flow.
+            BadInputError: there are too few frames around the reference, or no flow to each.
         """
-        if batch.flow is None:
-            raise BadInputError("these frames have no flow, without which they cannot be compared")
+        if batch.flow is None or batch.flow.shape[1] != len(self.targets):
+            told = 0 if batch.flow is None else batch.flow.shape[1]
+            raise BadInputError(
+                f"these frames have the flow of {told} neighbours, those of {self.targets} are "
+                "needed: without flow they cannot be compared"
+            )
         views = choose_stack(batch.views, self.stack) / self.gain
-        held = choose_stack(batch.views, (self.target,))[:, 0] / self.gain
-        flow = batch.flow[:, 0, 0]
+        held = choose_stack(batch.views, self.targets) / self.gain
+        flow = batch.flow[:, :, 0]
         weights = find_readable(flow, self.border)
         if batch.visible is not None:
             weights = weights * batch.visible
@@ -110,8 +116,11 @@ class MF2FObjective:
         )
 
     def observe(self, restored: Tensor, example: Example) -> Tensor:
-        """The restored reference (B, C, H, W) as the neighbour would show it."""
-        return warp(restored.float(), cast("Tensor", example.places))
+        """The restored reference (B, C, H, W) as each neighbour would show it, (B, K, C, H, W)."""
+        places = cast("Tensor", example.places)
+        copies = restored.float()[:, None].expand(-1, places.shape[1], -1, -1, -1)
+        seen = warp(copies.flatten(0, 1), places.flatten(0, 1))
+        return seen.unflatten(0, places.shape[:2])
 
     def loss(
         self, network: nn.Module, batch: Batch, rng: np.random.Generator
@@ -187,17 +196,19 @@ def choose_stack(views: Tensor, stack: Sequence[int]) -> Tensor:
 
 
 def find_readable(flow: Tensor, border: int = 0) -> Tensor:
-    """Where bicubic reading at p + flow(p) stays inside the image, (B, 1, H, W) of 0 and 1.
+    """Where bicubic reading at p + flow(p) stays inside the image, (..., H, W) of 0 and 1.
 
     Args:
-        flow: (B, 2, H, W) [px].
+        flow: (..., 2, H, W) [px].
         border: [px] of the grid of the flow that counts as not readable.
     """
     height, width = flow.shape[-2:]
-    within = torch.zeros_like(flow[:, :1])
+    readable = find_supported(flow.reshape(-1, 2, height, width)).to(flow)
+    within = torch.zeros_like(readable)
     within[..., border : height - border, border : width - border] = 1
-    return within * find_supported(flow)
+    return (within * readable).reshape(*flow.shape[:-3], height, width)
 
 
 def _compare(seen: Tensor, held: Tensor, weights: Tensor) -> Tensor:
-    return (weights * (seen - held).abs()).mean()
+    """Of (B, K, C, H, W), with weights (B, K, H, W)."""
+    return (weights[:, :, None] * (seen - held).abs()).mean()

@@ -33,7 +33,7 @@ class Batch:
             where it is not known.
         noise: (B, 1, H, W) [DN] standard deviation of the noise that the network is told.
         pair: (B, C, H, W) [DN] a second look at the reference, with noise of its own.
-        visible: (B, 1, H, W) weights from 0 to 1 of the held-out view's pixels, 1 where the
+        visible: (B, K, H, W) weights from 0 to 1 of the pixels of K held-out views, 1 where the
             restored image shows the same and both may be compared.
         occluded: (B, 1, H, W) weights of those that are in the frame but not visible.
     """

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ class OwnVideo:
     Args:
         video: noisy.
         reach: frames on each side of the reference.
-        target: the frame that is to be held out, against the reference.
+        targets: the K frames that are to be held out, against the reference.
         crop: [px] of the samples; whole frames where None.
         shots: first and last frame but one of what cuts part; the whole video where None.
         truth: without noise, where it is known.
@@ -90,7 +90,8 @@ class OwnVideo:
         full_scale: [DN] of white: 255, or what 12-bit data come to.
         rules: how motion is found and judged: those of MF2F or of F2F.
         memory: [bytes] for frames that were read, and as much for motion, at most.
-        folder: where motion waits on disk, instead of in memory.
+        folder: where motion waits on disk, instead of in memory; of this video alone, so that what
+            is there already is used.
 
     Attributes:
         times: references that windows are around.
@@ -105,7 +106,7 @@ class OwnVideo:
         video: Video,
         *,
         reach: int = 4,
-        target: int = -1,
+        targets: Sequence[int] = (-1, 1),
         crop: int | None = None,
         shots: Sequence[range] | None = None,
         truth: Video | None = None,
@@ -115,11 +116,13 @@ class OwnVideo:
         memory: int = 1 << 30,
         folder: Path | None = None,
     ) -> None:
-        self.video, self.reach, self.target = video, max(reach, abs(target)), target
+        self.video, self.targets = video, tuple(targets)
+        self.reach = max(reach, *map(abs, targets))
         self.shots = list(shots) if shots is not None else [range(video.frames)]
         self.crop, self.noise, self._truth = crop, noise, truth
         self._full_scale, self._rules = full_scale, rules
         self._frames = _Kept(video.read, memory)
+        self._filled = _Kept(self._fill, memory)
         self._motions = _Kept(self._find_motion, memory, folder)
         around = self.reach
         self.times = tuple(t for s in self.shots for t in s[around : len(s) - around])
@@ -151,45 +154,46 @@ class OwnVideo:
         """The window around a reference, or a part of it; a batch of one.
 
         Returns:
-            views (1, T, C, H, W) [DN] without gaps; flow (1, 1, 1, 2, H, W) [px] from the frame
-            that is to be held out to the reference; visible and occluded, which are both 0 where
-            the motion leaves the frame or there is no data.
+            views (1, T, C, H, W) [DN] without gaps; flow (1, K, 1, 2, H, W) [px] from the frames
+            that are to be held out to the reference; visible and occluded (1, K, H, W), which are
+            both 0 where the motion leaves the frame or there is no data.
         """
         rows, columns = (place or Window(0, 0, *self.video.shape[::-1])).slices
-        motion = torch.from_numpy(self._motions[t][:, rows, columns].astype(np.float32))
+        motion = torch.from_numpy(self._motions[t][..., rows, columns].astype(np.float32))
         return Batch(
             torch.from_numpy(self.stack(t, range(-self.reach, self.reach + 1), place))[None],
-            flow=motion[None, None, None, :2],
+            flow=motion[None, :, None, :2],
             truth=self._read_other(self._truth, t, rows, columns),
-            noise=self._map_noise(t, rows, columns),
-            visible=(motion[None, 2:] == _VISIBLE).float(),
-            occluded=(motion[None, 2:] == _OCCLUDED).float(),
+            noise=self.map_noise(t, place),
+            visible=(motion[None, :, 2] == _VISIBLE).float(),
+            occluded=(motion[None, :, 2] == _OCCLUDED).float(),
         )
 
     def stack(self, t: int, offsets: Iterable[int], place: Window | None = None) -> F32:
         """Frames around a reference, (T, C, H, W) [DN], gaps filled by what is nearest.
 
-        Beyond the ends of its shot the video is mirrored.
+        Beyond the ends of its shot the video is mirrored. What fills a gap does not depend on the
+        place.
         """
         rows, columns = (place or Window(0, 0, *self.video.shape[::-1])).slices
-        found = [self._frames[k][:, rows, columns] for k in self._around(t, offsets)]
-        frames = np.stack(found)
-        return fill_nodata(frames, np.isfinite(frames))
+        return np.stack([self._filled[k][:, rows, columns] for k in self._around(t, offsets)])
 
     def frame(self, t: int) -> F32:
         """A frame, (C, H, W) [DN], NaN where there are no data."""
         return self._frames[t]
 
-    def map_noise(self, t: int) -> Tensor | None:
-        """What the network is told of the noise of a frame, (1, 1, H, W) [DN]."""
-        return self._map_noise(t, slice(None), slice(None))
-
-    def _map_noise(self, t: int, rows: slice, columns: slice) -> Tensor | None:
+    def map_noise(self, t: int, place: Window | None = None) -> Tensor | None:
+        """What the network is told of the noise of a frame, or a part of it, (1, 1, H, W) [DN]."""
         if self.noise is None:
             return None
-        frame = self._frames[t][None]
-        level = self.noise(fill_nodata(frame, np.isfinite(frame))[0])
+        rows, columns = (place or Window(0, 0, *self.video.shape[::-1])).slices
+        level = self.noise(self._filled[t])
         return torch.from_numpy(level[None, :, rows, columns].astype(np.float32))
+
+    def _fill(self, t: int) -> F32:
+        frame = self._frames[t]
+        known = np.isfinite(frame)
+        return frame if known.all() else fill_nodata(frame[None], known[None])[0]
 
     def _read_other(
         self, video: Video | None, t: int, rows: slice, columns: slice
@@ -212,14 +216,17 @@ class OwnVideo:
         raise BadOptionError(f"frame {t} is in no shot of the video")
 
     def _find_motion(self, t: int) -> F16:
-        """(3, H, W): the motion from the held-out frame to the reference [px], and what is seen."""
-        first, second = (torch.from_numpy(self._frames[k])[None] for k in (t + self.target, t))
-        flow, shown = self._rules.find(first, second, self._full_scale)
-        code = torch.full_like(flow[:, :1], _UNKNOWN)
-        code[shown.occluded & first.isfinite().all(1, keepdim=True)] = _OCCLUDED
-        code[shown.visible] = _VISIBLE
-        motion: F16 = torch.cat([flow, code], 1)[0].numpy().astype(np.float16)
-        return motion
+        """(K, 3, H, W): motion from each held-out frame to the reference [px], and what is seen."""
+        motions = []
+        for target in self.targets:
+            first, second = (torch.from_numpy(self._frames[k])[None] for k in (t + target, t))
+            flow, shown = self._rules.find(first, second, self._full_scale)
+            code = torch.full_like(flow[:, :1], _UNKNOWN)
+            code[shown.occluded & first.isfinite().all(1, keepdim=True)] = _OCCLUDED
+            code[shown.visible] = _VISIBLE
+            motions.append(torch.cat([flow, code], 1)[0])
+        found: F16 = torch.stack(motions).numpy().astype(np.float16)
+        return found
 
 
 class _Kept:
@@ -228,7 +235,7 @@ class _Kept:
     Args:
         make: an array.
         memory: [bytes] of them, at most, but for one.
-        folder: where they wait on disk; then all are kept.
+        folder: where they wait on disk, and are looked for; then all are kept.
     """
 
     def __init__(
@@ -242,18 +249,21 @@ class _Kept:
 
     def __getitem__(self, number: int) -> npt.NDArray[np.floating]:
         if number not in self._arrays:
-            self._arrays[number] = self._store(number, self._make(number))
+            make = self._make if self._folder is None else self._keep_on_disk
+            self._arrays[number] = make(number)
         self._arrays.move_to_end(number)
         while self._folder is None and len(self._arrays) > 1 and self._size() > self._memory:
             self._arrays.popitem(last=False)
         return self._arrays[number]
 
-    def _store(self, number: int, array: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        if self._folder is None:
-            return array
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{number:06d}.npy"
-        np.save(path, array)
+    def _keep_on_disk(self, number: int) -> npt.NDArray[np.floating]:
+        folder = cast("Path", self._folder)
+        path = folder / f"{number:06d}.npy"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with path.with_suffix(".part").open("wb") as file:
+                np.save(file, self._make(number))
+            Path(file.name).rename(path)  # whole, or not there
         mapped: npt.NDArray[np.floating] = np.load(path, mmap_mode="r")
         return mapped
 

@@ -25,6 +25,7 @@ class VideoWindows:
         frames: first and last frame but one; all where None.
         shots: first and last frame but one of what cuts part; no cut where empty.
         reach: frames on each side of the reference: 4 for mf2f, 1 is enough for frame2frame.
+        targets: the frames that are held out, as the objective's: (-1,) of frame2frame.
         rules: how motion is found and judged.
         full_scale: [DN] of white.
         bands_per_frame: of a raster whose bands are times.
@@ -35,6 +36,7 @@ class VideoWindows:
     frames: tuple[int, int] | None = None
     shots: Sequence[tuple[int, int]] = ()
     reach: int = 4
+    targets: Sequence[int] = (-1, 1)
     rules: Rules = "mf2f"
     full_scale: float = 255.0
     bands_per_frame: int = 1
@@ -50,6 +52,7 @@ class VideoWindows:
         return OwnVideo(
             read_video(self.source, chosen, bands_per_frame=self.bands_per_frame),
             reach=self.reach,
+            targets=self.targets,
             crop=self.crop,
             shots=[range(*shot) for shot in self.shots] or None,
             full_scale=self.full_scale,

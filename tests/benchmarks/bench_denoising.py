@@ -39,9 +39,10 @@ import rasterio
 import torch
 
 from l1bsr_geo.images.videos import ArrayVideo
-from l1bsr_geo.models.checkpoint import find_weights, hash_file
+from l1bsr_geo.models.checkpoint import find_weights
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.restoration.offline import OfflineOptions, restore_offline
 from l1bsr_geo.restoration.online import F2F_ONLINE, MF2F_ONLINE, restore_online
 from l1bsr_geo.simulation.noise import Box, Gaussian, Poisson
@@ -95,7 +96,7 @@ class Case:
         if reach not in self._sources:
             begin = time.perf_counter()
             source = OwnVideo(
-                ArrayVideo(self.noisy), reach=reach, target=objective.target, crop=self.crop
+                ArrayVideo(self.noisy), reach=reach, targets=objective.targets, crop=self.crop
             )
             for t in source.times:
                 source.window(t)

@@ -7,6 +7,7 @@ from torch import nn
 
 from l1bsr_geo.errors import BadOptionError, MissingInputError
 from l1bsr_geo.images.videos import ArrayVideo
+from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.dncnn import DnCNN
 from l1bsr_geo.models.fastdvdnet import FastDVDnet
 from l1bsr_geo.models.registry import Model
@@ -51,6 +52,8 @@ def moving_video(frames=12, noise=20.0, side=32, seed=0):
 
 class Blends(nn.Module):
     """The reference and its blurred self, in shares that are learnt."""
+
+    spec = ModelSpec("blends", frames=(5, 5), halo=1, gain=255)
 
     def __init__(self):
         super().__init__()
@@ -150,6 +153,15 @@ def test_online_and_offline_use_a_network_alike():
         np.testing.assert_allclose(frame, restore_frame(net, objective, source, t), atol=0.05)
 
 
+def test_a_frame_in_tiles_is_the_frame():
+    video, _ = moving_video(9, side=96)
+    video.pixels[:, :, :20, 30:50] = np.nan  # nearest to it is not in every tile
+    source, net = OwnVideo(video, noise=noise_map), network().eval()
+    whole = restore_frame(net, MF2FObjective(), source, 4)
+    parts = restore_frame(net, MF2FObjective(), source, 4, tile=32)
+    np.testing.assert_allclose(parts, whole, atol=0.01)
+
+
 def noise_map(frame):
     return np.sqrt(np.maximum(frame.mean(0, keepdims=True), 0))
 
@@ -173,7 +185,9 @@ def test_f2f_learns_offline_too(tmp_path):
     noisy, clean = moving_video(6, noise=40.0)
     torch.manual_seed(0)
     net, objective = DnCNN(depth=2, width=8), Frame2FrameObjective()
-    source = OwnVideo(noisy, reach=objective.reach, rules=F2F_RULES, crop=24)
+    source = OwnVideo(
+        noisy, reach=objective.reach, targets=objective.targets, rules=F2F_RULES, crop=24
+    )
     options = OfflineOptions(iterations=60, batch=2, lr=1e-2, precision="fp32")
     frames = dict(restore_offline(net, objective, source, tmp_path, options, device="cpu"))
     assert list(frames) == list(range(6))

@@ -9,6 +9,7 @@ from torch import nn
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, OutputExistsError
 from l1bsr_geo.images.videos import ArrayVideo
+from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.dncnn import DnCNN
 from l1bsr_geo.models.fastdvdnet import FastDVDnet
 from l1bsr_geo.restoration.online import (
@@ -24,7 +25,7 @@ from l1bsr_geo.training.mf2f import MF2FObjective
 from l1bsr_geo.training.noise_levels import NoiseLevelTeacher
 from l1bsr_geo.training.own_video import F2F_RULES, OwnVideo
 
-FAST = OnlineOptions(steps=2, lr=1e-3, precision="fp32")
+FAST = OnlineOptions(steps=2, first_steps=2, lr=1e-3, precision="fp32")
 
 
 def network(seed=0):
@@ -49,6 +50,8 @@ def moving_video(frames=12, noise=20.0, side=32, seed=0):
 class Blends(nn.Module):
     """The reference and its blurred self, in shares that are learnt."""
 
+    spec = ModelSpec("blends", frames=(5, 5), halo=1, gain=255)
+
     def __init__(self):
         super().__init__()
         self.share = nn.Parameter(torch.zeros(1))
@@ -70,7 +73,7 @@ def restore(folder, frames=12, options=FAST, net=None, teacher=False, crop=None,
 
 def test_the_published_numbers():
     assert (MF2F_ONLINE.steps, MF2F_ONLINE.group) == (20, 2)
-    assert (F2F_ONLINE.steps, F2F_ONLINE.group, F2F_ONLINE.lr) == (20, 1, 5e-5)
+    assert (F2F_ONLINE.steps, F2F_ONLINE.first_steps, F2F_ONLINE.group) == (20, 20, 1)
     with pytest.raises(BadOptionError, match="steps: found 0, allowed 1 or more"):
         OnlineOptions(steps=0)
 
@@ -78,7 +81,7 @@ def test_the_published_numbers():
 def test_groups_cover_every_frame_once_and_stay_within_shots():
     video, _ = moving_video(30)
     source = OwnVideo(video, shots=[range(13), range(13, 17), range(17, 30)])
-    groups = group_frames(source, 2)
+    groups = group_frames(source, OnlineOptions(steps=3, first_steps=7))
     assert [t for group in groups for t in group.restored] == list(range(30))
     assert [group.learnt for group in groups] == [
         (4, 5), (6, 7), (8,), (), (21, 22), (23, 24), (25,)
@@ -86,6 +89,7 @@ def test_groups_cover_every_frame_once_and_stay_within_shots():
     assert groups[0].restored == (0, 1, 2, 3, 4, 5)
     assert groups[2].restored == (8, 9, 10, 11, 12)
     assert groups[3].restored == (13, 14, 15, 16)
+    assert [group.steps for group in groups] == [7, 3, 3, 0, 3, 3, 3]
 
 
 def test_frames_come_in_order_and_are_learnt_from_on_the_way(tmp_path):
@@ -154,7 +158,7 @@ def psnr(frames, clean, last):
 
 def test_later_frames_are_better_for_what_was_learnt(tmp_path):
     noisy, clean = moving_video(14, noise=40.0)
-    options = OnlineOptions(steps=5, lr=0.1, precision="fp32")
+    options = OnlineOptions(steps=5, first_steps=5, lr=0.1, precision="fp32")
     source = OwnVideo(noisy)
     frames = dict(
         restore_online(Blends(), MF2FObjective(), source, tmp_path, options, device="cpu")
@@ -168,8 +172,8 @@ def test_f2f_learns_from_every_frame(tmp_path):
     noisy, clean = moving_video(6, noise=40.0)
     torch.manual_seed(0)
     net, objective = DnCNN(depth=2, width=8), Frame2FrameObjective()
-    source = OwnVideo(noisy, reach=objective.reach, rules=F2F_RULES)
-    options = OnlineOptions(steps=20, group=1, batch=1, lr=1e-2, precision="fp32")
+    source = OwnVideo(noisy, reach=objective.reach, targets=objective.targets, rules=F2F_RULES)
+    options = OnlineOptions(steps=20, first_steps=20, group=1, batch=1, lr=1e-2, precision="fp32")
     frames = dict(restore_online(net, objective, source, tmp_path, options, device="cpu"))
     assert list(frames) == list(range(6))
     assert psnr(frames, clean, [5]) > psnr(dict(enumerate(noisy.pixels)), clean, [5]) + 1

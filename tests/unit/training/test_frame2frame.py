@@ -35,8 +35,8 @@ def pairs(seed=0, noise=25.0):
 
 
 def test_the_frame_itself_is_no_label():
-    with pytest.raises(BadOptionError, match="target: found frame \\+0, which is in the stack"):
-        Frame2FrameObjective(target=0)
+    with pytest.raises(BadOptionError, match="targets: found frame \\+0, which is in the stack"):
+        Frame2FrameObjective(targets=(0,))
 
 
 def test_only_the_reference_is_seen():

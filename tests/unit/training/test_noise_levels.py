@@ -65,8 +65,8 @@ class Noisy:
         bright = scene > 0.25
         noise = np.where(bright, 40.0, 10.0) * rng.normal(size=(count, 9, 1, SIDE, SIDE))
         views = torch.from_numpy((255 * scene + noise).astype("f4"))
-        flow = torch.zeros(count, 1, 1, 2, SIDE, SIDE)
-        return Batch(views, flow, visible=torch.ones(count, 1, SIDE, SIDE))
+        flow = torch.zeros(count, 2, 1, 2, SIDE, SIDE)
+        return Batch(views, flow, visible=torch.ones(count, 2, SIDE, SIDE))
 
 
 def test_noise_that_grows_with_brightness_is_found(tmp_path):
