@@ -25,7 +25,7 @@ class VideoWindows:
         frames: first and last frame but one; all where None.
         shots: first and last frame but one of what cuts part; no cut where empty.
         reach: frames on each side of the reference: 4 for mf2f, 1 is enough for frame2frame.
-        targets: the frames that are held out, as the objective's: (-1,) of frame2frame.
+        targets: the frames that are held out, as the objective's.
         rules: how motion is found and judged.
         full_scale: [DN] of white.
         bands_per_frame: of a raster whose bands are times.

@@ -8,7 +8,8 @@ kind and seed: poisson8 is 8 * Poisson(x / 8), gauss20 and gauss40 are white, bo
 
 noisy; dncnn and fastdvdnet as trained on white noise, told that it is 25 (AWGN 25, the wrong level
 for all); f2f, mf2f: the same networks that learn from the noisy video, online or offline, mf2f also
-with a teacher. They too are told 25, whatever the noise. supervised: on white noise the same
+with a teacher. They too are told 25, whatever the noise; online they learn from whole frames,
+offline from crops. supervised: on white noise the same
 FastDVDnet told the right level; else weights that were trained further with truth at exactly that
 noise (``--supervised poisson8=FILE``):
 
@@ -80,29 +81,29 @@ class Case:
     Attributes:
         clean: (T, C, H, W) [DN].
         noisy: the same with noise.
-        crop: [px] of what is learnt from; None for whole frames.
         motion_seconds: that the motion of all windows took, by reach.
     """
 
-    def __init__(self, noise, clean, crop):
-        self.noise, self.clean, self.crop = noise, clean, crop
+    def __init__(self, noise, clean, folder):
+        self.noise, self.clean, self._folder = noise, clean, folder
         self.noisy = noise.add(clean, np.random.default_rng(SEED))
         self.motion_seconds = {}
-        self._sources = {}
 
-    def source(self, objective):
-        """Windows to learn from; their motion is found where it was not."""
+    def source(self, objective, crop):
+        """Windows to learn from, of whole frames where ``crop`` is None; their motion is found."""
         reach = objective.reach
-        if reach not in self._sources:
-            begin = time.perf_counter()
-            source = OwnVideo(
-                ArrayVideo(self.noisy), reach=reach, targets=objective.targets, crop=self.crop
-            )
-            for t in source.times:
-                source.window(t)
-            self._sources[reach] = source
-            self.motion_seconds[reach] = round(time.perf_counter() - begin, 1)
-        return self._sources[reach]
+        source = OwnVideo(
+            ArrayVideo(self.noisy),
+            reach=reach,
+            targets=objective.targets,
+            crop=crop,
+            folder=self._folder / str(reach),
+        )
+        begin = time.perf_counter()
+        for t in source.times:
+            source.window(t)
+        self.motion_seconds.setdefault(reach, round(time.perf_counter() - begin, 1))
+        return source
 
 
 def read_clip(frames, crop):
@@ -124,30 +125,32 @@ def name_network(row):
     return "dncnn" if row.startswith(("dncnn", "f2f")) else "fastdvdnet"
 
 
-def restore(row, case, file, options, folder):
-    """What a row makes of a case: [(C, H, W)], a frame each."""
+def restore(row, case, file, options, folder, crop):
+    """What a row makes of a case: [(C, H, W)], a frame each; and the seconds."""
+    begin = time.perf_counter()
     if row == "noisy":
-        return case.noisy
+        return case.noisy, 0.0
     name = name_network(row)
     if row not in LEARNING:
         right = row == "supervised" and isinstance(case.noise, Gaussian)
-        return Model(name, file).restore_sequence(case.noisy, case.noise.sigma if right else TOLD)
+        told = case.noise.sigma if right else TOLD
+        frames = Model(name, file).restore_sequence(case.noisy, told)
+        return frames, time.perf_counter() - begin
     network = find_entry(name).load(file).eval()
     objective = Frame2FrameObjective() if name == "dncnn" else MF2FObjective(sigma=TOLD / 255)
     teacher = NoiseLevelTeacher(network, sigma=TOLD / 255) if "teacher" in row else None
-    run = restore_online if "online" in row else restore_offline
-    frames = run(network, objective, case.source(objective), folder, options, teacher=teacher)
-    return [frame for _, frame in sorted(frames, key=lambda told: told[0])]
+    online = "online" in row
+    source = case.source(objective, None if online else crop)
+    begin = time.perf_counter()  # motion is not counted
+    run = restore_online if online else restore_offline
+    frames = run(network, objective, source, folder, options, teacher=teacher)
+    return [f for _, f in sorted(frames, key=lambda told: told[0])], time.perf_counter() - begin
 
 
-def measure(row, case, file, options):
+def measure(row, case, file, options, crop):
     """Figures of a row, behind what it was measured with."""
-    if row in LEARNING:  # motion is not counted among its seconds
-        case.source(Frame2FrameObjective() if name_network(row) == "dncnn" else MF2FObjective())
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        frames = restore(row, case, file, options, Path(folder) / "run")
-        seconds = time.perf_counter() - begin
+        frames, seconds = restore(row, case, file, options, Path(folder) / "run", crop)
     unit, pairs = image_figures.PEAK / 255, list(zip(frames, case.clean, strict=True))
     errors = [np.square(frame - clean, dtype=np.float64).mean() for frame, clean in pairs]
     return {
@@ -198,7 +201,7 @@ def read_options():
     parser.add_argument("--noise", nargs="+", default=list(NOISES), choices=NOISES)
     parser.add_argument("--methods", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--crop", type=int, default=256, help="[px] of the clip, its middle")
-    parser.add_argument("--learn-crop", type=int, default=128, help="[px] that are learnt from")
+    parser.add_argument("--learn-crop", type=int, default=128, help="[px] of samples offline")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--set", action="append", default=[], metavar="ROW.NAME=VALUE")
     parser.add_argument("--json", type=Path)
@@ -232,9 +235,9 @@ def begin(options):
     return results
 
 
-def measure_noise(noise, clean, options, learning, told):
+def measure_noise(noise, clean, options, learning, told, folder):
     """Add the rows of a noise to those that are there, and give each time that one is done."""
-    case = Case(NOISES[noise], clean, options.learn_crop)
+    case = Case(NOISES[noise], clean, folder)
     for row in options.methods:
         file = find_file(row, noise, options)
         if file == "":
@@ -243,7 +246,7 @@ def measure_noise(noise, clean, options, learning, told):
         there, numbers = told["rows"].get(row, {}), learning.get(row)
         if there.items() >= describe(file, numbers).items():
             continue
-        told["rows"][row] = measure(row, case, file, numbers)
+        told["rows"][row] = measure(row, case, file, numbers, options.learn_crop)
         told["motion_seconds"] |= {f"reach {k}": v for k, v in case.motion_seconds.items()}
         yield f"{noise}, {row}: {np.mean(told['rows'][row]['psnr']):.2f} dB"
 
@@ -254,10 +257,11 @@ def main():
     clean = read_clip(options.frames, options.crop)
     for noise in options.noise:
         told = results["noises"].setdefault(noise, {"motion_seconds": {}, "rows": {}})
-        for line in measure_noise(noise, clean, options, learning, told):
-            print(line, file=sys.stderr, flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(results) + "\n")
+        with tempfile.TemporaryDirectory() as folder:
+            for line in measure_noise(noise, clean, options, learning, told, Path(folder)):
+                print(line, file=sys.stderr, flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps(results) + "\n")
     print_table(results["noises"], ROWS)
     print_goals(results["noises"])
     if options.json:
