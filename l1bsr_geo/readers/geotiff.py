@@ -69,7 +69,7 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
         raise BadInputError(f"{name} is a folder without a Sentinel-2 product; give a raster file")
     try:
         with open_raster(name) as raster:
-            return _read(raster, name, bands)
+            return read_opened(raster, name, bands)
     except RasterioError as error:
         raise BadInputError(
             f"{name} cannot be opened as a raster ({cause_of(error)}); give a GeoTIFF, a JPEG 2000 "
@@ -77,14 +77,70 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
         ) from error
 
 
-def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
+def read_ortho_band(path: str | os.PathLike[str], band: str) -> BandStack:
+    """The band of an ortho image that is most like one, its values as they are, pixels unread.
+
+    The band of that name, or else B03, B04, B02, B08, the green one, the first.
+
+    Args:
+        path: what GDAL opens, with a map transform.
+        band: a Sentinel-2 band, or any other name.
+
+    Raises:
+        MissingInputError: the file is not there.
+        BadInputError: not a raster, or not on a map.
+    """
+    name = os.fspath(path)
+    check_complete(name, name)
+    try:
+        with open_raster(name) as raster:
+            index = _most_like(raster, band)
+            model = geometry_of(raster)
+            if not isinstance(model, AffineModel):
+                raise BadInputError(f"{name} is on no map (CRS and transform); an ortho image is")
+            source = RasterSource(name, index, raster.shape, np.dtype(raster.dtypes[index - 1]))
+            sources, nodata = _apply_mask(raster, name, {band: index}, {band: source})
+            return BandStack(sources, {band: GeoGrid(raster.shape, model)}, band, nodata=nodata)
+    except RasterioError as error:
+        raise BadInputError(
+            f"{name} cannot be opened as a raster ({cause_of(error)}); give a GeoTIFF or another "
+            "format that GDAL reads"
+        ) from error
+
+
+def _most_like(raster: Any, band: str) -> int:
+    """1-based index of a band."""
+    named: dict[str | None, int] = {_name_of(raster, i): i for i in reversed(raster.indexes)}
+    for wanted in (band, "B03", "B04", "B02", "B08"):
+        if wanted in named:
+            return named[wanted]
+    green = [i for i in raster.indexes if raster.colorinterp[i - 1] == ColorInterp.green]
+    return int(green[0]) if green else 1
+
+
+def read_opened(
+    raster: Any,
+    name: str,
+    wanted: Sequence[str] | None,
+    sources: Mapping[int, PixelSource] | None = None,
+) -> BandStack:
+    """`read_raster` of what is open already.
+
+    Args:
+        raster: a rasterio dataset, or what answers the same questions.
+        name: what messages call it, or the file's path.
+        wanted: bands, as of `read_raster`.
+        sources: pixels by number of the band, where they are not those of the file ``name``.
+    """
     chosen = _choose_bands(raster, name, wanted)
     dtypes = {raster.dtypes[i - 1] for i in chosen.values()}
     if len(dtypes) > 1 or np.dtype(next(iter(dtypes))).kind not in "uif":
         raise BadInputError(f"{name}: bands of {', '.join(dtypes)}; one real number type expected")
     nodata = raster.nodata
-    sources: dict[str, PixelSource] = {
-        b: RasterSource(name, i, raster.shape, np.dtype(raster.dtypes[i - 1]))
+    bands: dict[str, PixelSource] = {
+        b: sources[i]
+        if sources is not None
+        else RasterSource(name, i, raster.shape, np.dtype(raster.dtypes[i - 1]))
         for b, i in chosen.items()
     }
     scales = {b: float(raster.scales[i - 1]) or 1.0 for b, i in chosen.items()}
@@ -97,15 +153,15 @@ def _read(raster: Any, name: str, wanted: Sequence[str] | None) -> BandStack:
             ),
             stacklevel=4,
         )
-        scales = dict.fromkeys(sources, 1 / REFLECTANCE_GAIN)
-        sources = {b: ScaledSource(s, REFLECTANCE_GAIN, nodata) for b, s in sources.items()}
-    sources, nodata = _apply_mask(raster, name, chosen, sources)
+        scales = dict.fromkeys(bands, 1 / REFLECTANCE_GAIN)
+        bands = {b: ScaledSource(s, REFLECTANCE_GAIN, nodata) for b, s in bands.items()}
+    bands, nodata = _apply_mask(raster, name, chosen, bands)
     grid = GeoGrid(raster.shape, geometry_of(raster))
     return BandStack(
-        sources=sources,
-        grids=dict.fromkeys(sources, grid),
-        reference="B03" if "B03" in sources else next(iter(sources)),
-        add_offset={b: offsets[b] / scales[b] for b in sources},
+        sources=bands,
+        grids=dict.fromkeys(bands, grid),
+        reference="B03" if "B03" in bands else next(iter(bands)),
+        add_offset={b: offsets[b] / scales[b] for b in bands},
         nodata=nodata,
         attrs={
             "product": Path(name).stem,

@@ -64,7 +64,7 @@ def read_input(
             f"{path} is read as a SkySat burst, whose frames have no bands to register or "
             "orthorectify; super-resolve it (sr --sensor skysat)"
         )
-    if sensor != "s2-l1b" and not _is_product(path):
+    if sensor != "s2-l1b" and not is_product(path):
         return read_raster(path, bands)
     if sensor == "raster" or (sensor == "auto" and _is_reflectance(path)):
         return read_reflectance_product(path, bands or DEFAULT_BANDS)
@@ -79,7 +79,7 @@ def read_input(
     )
 
 
-def _is_product(path: Path) -> bool:
+def is_product(path: Path) -> bool:
     """Whether a path is a product rather than one raster file."""
     return path.is_dir() or is_eopf(path) or path.suffix.lower() in (".zip", ".xml")
 
