@@ -24,7 +24,7 @@ Progress: TypeAlias = Callable[[str, int, int, Mapping[str, float]], None]
 
 _ONLINE = ("mf2f", "f2f")  # the others have no online mode
 _FILES = ("source", "truth", "weights")
-_ELSEWHERE = ("output", "overwrite", "resume", "truth", "device")  # change no pixel
+_ELSEWHERE = ("output", "stac", "overwrite", "resume", "truth", "device")  # change no pixel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +58,7 @@ class DenoiseJob:
         precision: "auto", "fp32" or "bf16".
         tile: largest core of a tile [px].
         seed: of everything random.
+        stac: write a STAC item beside every TIFF of the output.
         overwrite: replace an existing output.
         resume: go on from what a run of the same job left when it was killed; leave the same on
             failure.
@@ -85,6 +86,7 @@ class DenoiseJob:
     precision: Precision = "auto"
     tile: int | None = None
     seed: int = 0
+    stac: bool = False
     overwrite: bool = False
     resume: bool = False
 
@@ -169,7 +171,7 @@ class Denoised:
 
     result: Path | xr.DataArray
     noise: Noise | None
-    taken_off: Noise | None
+    taken_off: Noise
     told: Noise | None
     shots: tuple[range, ...]
     psnr: tuple[float, float] | None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import xarray as xr
 
 import l1bsr_geo
@@ -18,12 +19,14 @@ from l1bsr_geo.georef.parts import open_parts
 from l1bsr_geo.images.videos import Video
 from l1bsr_geo.models.base import Restorer
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.ops.mosaic import sample_mosaic
 from l1bsr_geo.pipelines.denoise_job import Denoised, DenoiseJob, Progress
 from l1bsr_geo.pipelines.denoise_methods import Work, least_frames, load_network, restore
 from l1bsr_geo.pipelines.denoise_output import Target, choose_target
+from l1bsr_geo.pipelines.frame_items import add_frame_items, check_frame_items
 from l1bsr_geo.pipelines.job import PathLike
 from l1bsr_geo.readers.videos import read_video
-from l1bsr_geo.restoration.noise_level import Noise, estimate_from_residuals
+from l1bsr_geo.restoration.noise_level import Noise, estimate_from_residuals, part_mosaic
 from l1bsr_geo.restoration.sequence import ScaledVideo
 from l1bsr_geo.restoration.survey import Survey, survey_video
 from l1bsr_geo.restoration.told_noise import settle_noise
@@ -69,6 +72,7 @@ def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised
         job.source, job.frames, bands_per_frame=job.bands_per_frame, camera=job.camera
     )
     target = choose_target(job, video)
+    check_frame_items(target)
     truth = None
     if job.truth is not None:
         truth = read_video(job.truth, job.frames, bands_per_frame=job.bands_per_frame)
@@ -79,7 +83,7 @@ def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised
         raise BadInputError(
             f"the video has {video.frames} frames; {job.method} needs {least} at least"
         )
-    survey = survey_video(video)
+    survey = survey_video(video, mosaic=job.method == "m2m")
     log.info("%d shots, white at %g DN, noise %s", len(survey.shots), survey.white, survey.noise)
     with ExitStack() as stack:
         if target.path is None:
@@ -93,6 +97,7 @@ def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised
         taken_off = run.look_at_residuals()
         tags = _say(job, survey, taken_off)
         result = target.finish(place, tags)
+    add_frame_items(target)
     return Denoised(result, survey.noise, taken_off, told, survey.shots, psnr)
 
 
@@ -151,16 +156,18 @@ class _Run:
             for t, frame in restore(work):
                 yield t, frame / np.float32(factor)
 
-    def look_at_residuals(self) -> Noise | None:
-        """The noise that was taken off; None where a mosaic became colours."""
+    def look_at_residuals(self) -> Noise:
+        """The noise that was taken off."""
         chosen = np.unique(np.linspace(0, self.video.frames - 1, _LOOKS).round().astype(int))
-        pairs = ((self.video.read(int(t)), self._restored(int(t))) for t in chosen)
-        if self._restored(0).shape != self.video.read(0).shape:
-            return None
-        return estimate_from_residuals(pairs)
+        return estimate_from_residuals(self._compare(int(t)) for t in chosen)
 
-    def _restored(self, t: int) -> npt.NDArray[np.float32]:
-        return self.target.load(self.folder, t).astype(np.float32)
+    def _compare(self, t: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """A frame, and what it would be without what was taken off."""
+        noisy, restored = self.video.read(t), self.target.load(self.folder, t).astype(np.float32)
+        if self.job.method != "m2m":
+            return noisy, restored
+        seen = sample_mosaic(torch.from_numpy(restored)[None], self.job.pattern)[0].numpy()
+        return part_mosaic(noisy), part_mosaic(seen)
 
 
 def _choose_noise(job: DenoiseJob, video: Video, network: Restorer, survey: Survey) -> Noise | None:
@@ -220,7 +227,7 @@ def _check_truth(truth: Video, video: Video) -> None:
         )
 
 
-def _say(job: DenoiseJob, survey: Survey, taken_off: Noise | None) -> dict[str, str]:
+def _say(job: DenoiseJob, survey: Survey, taken_off: Noise) -> dict[str, str]:
     """What denoised the frames, as tags."""
     tags = {
         "denoised_by": f"l1bsr_geo {l1bsr_geo.__version__}",

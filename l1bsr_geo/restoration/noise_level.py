@@ -73,18 +73,27 @@ class _Levels:
     weight: F64
 
 
-def estimate_noise(video: Video, frames: int = _FRAMES) -> Noise:
+def estimate_noise(video: Video, frames: int = _FRAMES, *, mosaic: bool = False) -> Noise:
     """From single frames, spread over the video.
 
     Args:
         video: noisy.
         frames: how many are looked at.
+        mosaic: its frames are raw Bayer mosaics, whose colours are looked at one by one.
 
     Raises:
         BadInputError: no frame has a block of 8 x 8 px of data.
     """
     chosen = np.unique(np.linspace(0, video.frames - 1, frames).round().astype(int))
-    return estimate_from_frames(video.read(int(t)) for t in chosen)
+    seen = (video.read(int(t)) for t in chosen)
+    return estimate_from_frames(map(part_mosaic, seen) if mosaic else seen)
+
+
+def part_mosaic(frame: F32) -> F32:
+    """The four planes of a Bayer mosaic (1, H, W), each of one colour: (4, H // 2, W // 2)."""
+    height, width = (n // 2 * 2 for n in frame.shape[1:])
+    planes = [frame[0, i:height:2, j:width:2] for i in range(2) for j in range(2)]
+    return np.stack(planes)
 
 
 def estimate_from_frames(frames: Iterable[F32]) -> Noise:

@@ -32,18 +32,20 @@ class Survey:
     noise: Noise | None
 
 
-def survey_video(video: Video, *, noise: bool = True) -> Survey:
+def survey_video(video: Video, *, noise: bool = True, mosaic: bool = False) -> Survey:
     """Read every frame once, so that a damaged one is found before any work.
 
     Args:
         video: noisy.
         noise: estimate it.
+        mosaic: frames are raw Bayer mosaics.
 
     Raises:
         BadInputError: a frame cannot be read, or has no data; all of the video is dark.
     """
     shots = part_shots(compare_neighbours(_look_through(video)), video.frames)
-    return Survey(tuple(shots), find_white(video), estimate_noise(video) if noise else None)
+    found = estimate_noise(video, mosaic=mosaic) if noise else None
+    return Survey(tuple(shots), find_white(video), found)
 
 
 def _look_through(video: Video) -> Iterator[npt.NDArray[np.float64]]:

@@ -120,7 +120,7 @@ class MF2FObjective:
         places = cast("Tensor", example.places)
         copies = restored.float()[:, None].expand(-1, places.shape[1], -1, -1, -1)
         seen = warp(copies.flatten(0, 1), places.flatten(0, 1))
-        return seen.unflatten(0, places.shape[:2])
+        return seen.reshape(*places.shape[:2], *seen.shape[1:])
 
     def loss(
         self, network: nn.Module, batch: Batch, rng: np.random.Generator
