@@ -1,7 +1,8 @@
 """The same samples seen otherwise: turned and mirrored, with their motion and their truth."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from l1bsr_geo.errors import BadOptionError
+from l1bsr_geo.ops import turning
 from l1bsr_geo.training.objective import Batch
 
 Aligned: TypeAlias = Literal["centre", "corner"]
 
-TURNS = 8  # of a square: bit 0 mirrors columns, bit 1 mirrors rows, bit 2 then transposes
+TURNS = turning.WAYS
 
 
 def augment(
@@ -69,8 +71,8 @@ def turn(
     height, width = batch.views.shape[-2:]
     if height != width and any(way & 4 for way in ways):
         raise BadOptionError(f"samples of {height} x {width} cannot be transposed in one batch")
-    views = _each(batch.views, ways, 1, "corner")
-    flow = None if batch.flow is None else _each(_turn_vectors(batch.flow, ways), ways, 1, "corner")
+    views = _each(turning.turn, batch.views, ways)
+    flow = None if batch.flow is None else _each(turning.turn_flow, batch.flow, ways)
     truth = None
     if batch.truth is not None:
         scale = scale or batch.truth.shape[-1] // width
@@ -79,21 +81,20 @@ def turn(
                 f"the truth is {tuple(batch.truth.shape[-2:])} of samples {(height, width)}; "
                 f"{scale} times them was expected"
             )
-        truth = _each(batch.truth, ways, scale, aligned)
+        lost = scale if aligned == "centre" else 1
+        truth = _each(partial(_turn, scale=lost), batch.truth, ways)
     return replace(batch, views=views, flow=flow, truth=truth)
 
 
-def _each(images: Tensor, ways: Sequence[int], scale: int, aligned: Aligned) -> Tensor:
+def _each(how: Callable[[Tensor, int], Tensor], images: Tensor, ways: Sequence[int]) -> Tensor:
     """Images (B, ..., H, W), each sample turned."""
-    return torch.stack(
-        [_turn(image, way, scale, aligned) for image, way in zip(images, ways, strict=True)]
-    )
+    return torch.stack([how(image, way) for image, way in zip(images, ways, strict=True)])
 
 
-def _turn(image: Tensor, way: int, scale: int, aligned: Aligned) -> Tensor:
+def _turn(image: Tensor, way: int, scale: int) -> Tensor:
     for axis, bit in ((-1, 1), (-2, 2)):
         if way & bit:
-            image = _mirror(image, axis, scale if aligned == "centre" else 1)
+            image = _mirror(image, axis, scale)
     return image.transpose(-1, -2) if way & 4 else image
 
 
@@ -105,15 +106,3 @@ def _mirror(image: Tensor, axis: int, scale: int) -> Tensor:
     length = image.shape[axis]
     outermost = mirrored.narrow(axis, length - 1, 1)
     return torch.cat([mirrored.narrow(axis, lost, length - lost), *[outermost] * lost], axis)
-
-
-def _turn_vectors(flow: Tensor, ways: Sequence[int]) -> Tensor:
-    """Vectors (B, T, C, 2, H, W), turned where they are."""
-    out = flow.clone()
-    for sample, way in zip(out, ways, strict=True):
-        for channel, bit in ((0, 1), (1, 2)):
-            if way & bit:
-                sample[:, :, channel].neg_()
-        if way & 4:
-            sample.copy_(sample.flip(2).clone())
-    return out
