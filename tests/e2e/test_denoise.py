@@ -343,11 +343,6 @@ def test_raw_mosaics_come_out_in_colours(tmp_path, monkeypatch, capsys):
     plain = demosaick_bilinear(torch.from_numpy(burst.frames[:, None]), "gbrg").numpy()
     assert after.shape == (4, 3, 112, 112)
     assert psnr(after, burst.truth) > psnr(plain, burst.truth) + 1
-    monkeypatch.setattr(sys, "argv", ["l1bsr-geo", *words, "--overwrite", "--frames", "2"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "frames" in capsys.readouterr().err
 
 
 def test_stacks_do_not_cross_cuts_and_short_videos_are_refused(tmp_path):
