@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import l1bsr_geo
-from l1bsr_geo.cli import batch, denoise, finetune, models, simulate, train
+from l1bsr_geo.cli import batch, catalog, denoise, evaluate, finetune, models, simulate, stac, train
 from l1bsr_geo.cli.console import fail, show_progress, show_warning
 from l1bsr_geo.cli.options import (
     AoiOption,
@@ -41,6 +41,7 @@ from l1bsr_geo.cli.options import (
     SchedulerOption,
     Sensor,
     SensorOption,
+    StacOption,
     TileOption,
     WorkersOption,
     number_or_name,
@@ -59,24 +60,33 @@ app = typer.Typer(
 )
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer brings along
 app.add_typer(models.app, name="models")
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(simulate.app, name="simulate")
 app.command("batch")(batch.run_jobs)
 app.command("train")(train.train_network)
 app.command("finetune")(finetune.finetune_network)
 app.command("denoise")(denoise.denoise_video)
+app.command("evaluate")(evaluate.evaluate_result)
+app.command("stac")(stac.write_items)
 
 
-def main() -> None:
-    """Entry point: one line and exit code 2 for what a user can mend."""
+def main(arguments: Sequence[str] | None = None, name: str | None = None) -> None:
+    """Entry point: one line and exit code 2 for what a user can mend.
+
+    Args:
+        arguments: of the command line; this process's own where None.
+        name: what usage calls the command.
+    """
     warnings.showwarning = show_warning
     # GDAL would keep up to 5 % of the machine's memory in decoded blocks; tiles need a few rows
     os.environ.setdefault("GDAL_CACHEMAX", "64")
     reuse_large_arrays()
     os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL finds wrong is in our one line
-    loud = [word for word in sys.argv[1:] if word in ("-v", "-vv", "--verbose")]
-    words = [word for word in sys.argv[1:] if word not in loud]  # -v may stand anywhere
+    given = sys.argv[1:] if arguments is None else arguments
+    loud = [word for word in given if word in ("-v", "-vv", "--verbose")]
+    words = [word for word in given if word not in loud]  # -v may stand anywhere
     try:
-        code = app([*loud, *words], standalone_mode=False)
+        code = app([*loud, *words], standalone_mode=False, prog_name=name)
     except L1bsrGeoError as error:
         fail(str(error))
     except USAGE_ERROR as error:
@@ -189,6 +199,10 @@ def sr(
         Precision, typer.Option(help="How the network computes.")
     ] = Precision.AUTO,
     tile: TileOption = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Page (HTML): before and after, figures.")
+    ] = None,
+    stac: StacOption = False,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     resume: ResumeOption = False,
@@ -209,6 +223,7 @@ def sr(
         reference=number_or_name(reference),
         layers=layers,
         uncertainty=uncertainty,
+        report=report,
         model=model,
         scale=scale,
         weights=weights,
@@ -237,6 +252,7 @@ def register(
     no_ortho: NoOrthoOption = False,
     dtype: DTypeOption = DType.SOURCE,
     tile: TileOption = None,
+    stac: StacOption = False,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     resume: ResumeOption = False,
@@ -265,6 +281,7 @@ def ortho(
     height: HeightOption = 0.0,
     refine: RefineOption = None,
     dtype: DTypeOption = DType.SOURCE,
+    stac: StacOption = False,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     resume: ResumeOption = False,

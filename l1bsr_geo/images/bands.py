@@ -56,7 +56,7 @@ class BandStack:
         Raises:
             BadInputError: bands of several resolutions; take `only` one.
         """
-        self._check_one_shape()
+        self.check_one_shape()
         layers = [
             da.from_array(LazyPixels(s), chunks=_CHUNK, asarray=False)
             for s in self.sources.values()
@@ -90,7 +90,7 @@ class BandStack:
         return known._moved({b: whole.shift(*offsets.get(b, (0, 0))) for b in self.bands})
 
     def _moved(self, windows: Mapping[str, Window]) -> Self:
-        self._check_one_shape()
+        self.check_one_shape()
         fill = 0 if self.nodata is None else self.nodata
         return replace(
             self,
@@ -98,7 +98,12 @@ class BandStack:
             grids={b: g.crop(windows[b]) for b, g in self.grids.items()},
         )
 
-    def _check_one_shape(self) -> None:
+    def check_one_shape(self) -> None:
+        """Refuse bands of several resolutions.
+
+        Raises:
+            BadInputError: as said.
+        """
         for band, grid in self.grids.items():
             if grid.shape != self.shape:
                 raise BadInputError(

@@ -21,6 +21,7 @@ from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.pipelines.item import add_item, check_item
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress
 from l1bsr_geo.pipelines.refining import refine_bands
 from l1bsr_geo.pipelines.stages import (
@@ -55,7 +56,7 @@ def restore_bands(job: Job, model: Model, tile: int | None, progress: Progress |
         tile: largest core of a tile [px].
         progress: called with blocks done and blocks in all.
     """
-    result = restore_lazily(job, _read_stack(job, job.bands or model.spec.bands), model, tile)
+    result = restore_lazily(job, read_stack(job, job.bands or model.spec.bands), model, tile)
     written = write_result(job, result.image, result.terrain, result.facts, progress)
     write_uncertainty(job, result, progress)
     return written
@@ -72,9 +73,10 @@ def restore_lazily(job: Job, stack: BandStack, model: Model, tile: int | None) -
     """
     terrain = read_terrain(job, stack.grids[stack.reference])
     stack, refined = refine_bands(job, stack, terrain)
+    window = find_window(job, stack.grids[stack.reference], terrain, _MARGIN)
     stack = _crop_to_area(job, stack, terrain)
     scene, facts = _align(stack, model, terrain)
-    facts |= refined
+    facts |= refined | {"source_window": json.dumps(window)}
     plan = TilePlan.for_model(model.spec, scene.grid.shape, size=tile)
     model = settle_precision(model, scene, plan)
     image, gsd = map_tiles(model, scene, plan, dtype=job.dtype), _gsd(stack, model.spec.scale)
@@ -116,8 +118,10 @@ def register(
     """
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
+    check_item(job)
     with connect(scheduler, workers):
-        return restore_bands(job, plain_model(), tile, progress)
+        written = restore_bands(job, plain_model(), tile, progress)
+    return add_item(job, written)
 
 
 def plain_model() -> Model:
@@ -152,9 +156,11 @@ def orthorectify_bands(
     """
     job = Job(source=source, output=output, **options)
     check_destination(Path(output), [source], overwrite=job.overwrite)
-    result = draw_lazily(job, _read_stack(job, job.bands))
+    check_item(job)
+    result = draw_lazily(job, read_stack(job, job.bands))
     with connect(scheduler, workers):
-        return write_result(job, result.image, result.terrain, result.facts, progress)
+        written = write_result(job, result.image, result.terrain, result.facts, progress)
+    return add_item(job, written)
 
 
 def draw_lazily(job: Job, stack: BandStack) -> LazyResult:
@@ -199,7 +205,13 @@ def _draw_north_up(job: Job, image: GeoImage, terrain: AnyElevation, gsd: float 
     return draw_on_map(job, image, terrain, gsd)
 
 
-def _read_stack(job: Job, bands: Sequence[str] | None) -> BandStack:
+def read_stack(job: Job, bands: Sequence[str] | None) -> BandStack:
+    """The bands of a job's source, pixels unread; by the instrument model where terrain is given.
+
+    Args:
+        job: names the source and how it is opened.
+        bands: names; those that a reader takes where None.
+    """
     stack = read_input(
         job.source,
         sensor=job.sensor,
@@ -210,7 +222,7 @@ def _read_stack(job: Job, bands: Sequence[str] | None) -> BandStack:
     )
     if stack.attrs.get("geometry") == "grids" and (job.dem is not None or job.height):
         if job.geometry == "auto" and "line_period" in stack.attrs:  # it has a datastrip
-            return _read_stack(replace(job, geometry="model"), bands)
+            return read_stack(replace(job, geometry="model"), bands)
         warnings.warn(
             f"{job.source}: its location grids hold the terrain that they were made with, so --dem "
             "and --height have no effect; use --geometry model",
@@ -266,7 +278,7 @@ def _gsd(stack: BandStack, scale: int) -> float | None:
 def _describe_result(
     stack: BandStack, image: GeoImage, terrain: AnyElevation, facts: dict[str, str]
 ) -> LazyResult:
-    pixels = image.pixels.assign_attrs(_describe(stack))
+    pixels = image.pixels.assign_attrs(describe_values(stack))
     known = ("product", "platform", "datastrip", "processing_baseline", "time", "geometry")
     facts = {"reference_band": stack.reference} | say(stack.attrs, *known) | facts
     if stack.attrs.get("geometry") == "grids":
@@ -276,7 +288,7 @@ def _describe_result(
     return LazyResult(replace(image, pixels=pixels), terrain, facts)
 
 
-def _describe(stack: BandStack) -> dict[str, Any]:
+def describe_values(stack: BandStack) -> dict[str, Any]:
     """What the values mean: radiance from the gains of an L1B product, else what the file said."""
     told = ("wavelengths", "scale_factor", "add_offset", "units")
     attrs = {name: stack.attrs[name] for name in told if name in stack.attrs}

@@ -15,6 +15,7 @@ import xarray as xr
 from l1bsr_geo.errors import BadOptionError, MissingInputError, OutputExistsError
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.georef.cog import check_destination
+from l1bsr_geo.georef.stac import item_path
 from l1bsr_geo.images.videos import ArrayVideo, ChosenFrames, Video
 from l1bsr_geo.pipelines.denoise_job import DenoiseJob
 from l1bsr_geo.pipelines.raster_output import name_frames, write_array, write_folder, write_stack
@@ -109,6 +110,19 @@ class Target:
             return name_frames(self.base)
         return [f"frame{t:06d}.png" for t in range(self.video.frames)]
 
+    def rasters(self) -> list[tuple[Path, Path | None]]:
+        """The TIFF that are written, each with the file that it is made of; none of other kinds."""
+        path, base = self.path, self.base
+        if path is None or isinstance(base, VideoFile):
+            return []
+        if not isinstance(base, RasterVideo):
+            return [(path, None)]
+        if not self.is_folder:
+            return [(path, base.stored[0].path)]
+        pairs = zip(self.names(), base.stored, strict=True)
+        tiffs = [(path / name, frame.path) for name, frame in pairs]
+        return [pair for pair in tiffs if pair[0].suffix.lower() in (".tif", ".tiff")]
+
     def _nodata(self) -> float | None:
         nodata, dtype = self.video.nodata, self.video.dtype
         if nodata is None or np.isnan(nodata):
@@ -125,7 +139,7 @@ class Target:
                 return chosen.copy(data=frames[:, 0])
             if chosen.shape == frames.shape:
                 return chosen.copy(data=frames)
-            return _with_bands(chosen, frames)
+            return with_bands(chosen, frames)
         names = list(self.video.bands) if len(self.video.bands) == frames.shape[1] else None
         array = xr.DataArray(
             frames,
@@ -172,7 +186,7 @@ def choose_target(job: DenoiseJob, video: Video) -> Target:
     return target
 
 
-def _with_bands(chosen: xr.DataArray, frames: npt.NDArray[Any]) -> xr.DataArray:
+def with_bands(chosen: xr.DataArray, frames: npt.NDArray[Any]) -> xr.DataArray:
     """Where a mosaic became colours: the coordinates of time, y and x."""
     time, *_, y, x = chosen.dims
     kept = {n: c for n, c in chosen.coords.items() if set(c.dims) <= {time, y, x}}
@@ -218,6 +232,7 @@ def _beside(names: Sequence[str]) -> list[str]:
     """Files that may lie in a folder of frames."""
     stems = [Path(name).stem for name in names]
     told = [*(f"{stem}_pinhole.json" for stem in stems), *(f"{name}.aux.xml" for name in names)]
+    told += [item_path(name).name for name in names]
     return [*names, *told, FRAME_INDEX]
 
 

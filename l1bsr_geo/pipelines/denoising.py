@@ -78,11 +78,7 @@ def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised
         truth = read_video(job.truth, job.frames, bands_per_frame=job.bands_per_frame)
         _check_truth(truth, video)
     network, start = load_network(job, len(video.bands))
-    least = least_frames(job, network)
-    if video.frames < least:
-        raise BadInputError(
-            f"the video has {video.frames} frames; {job.method} needs {least} at least"
-        )
+    check_frames(job, network, video.frames)
     survey = survey_video(video, mosaic=job.method == "m2m")
     log.info("%d shots, white at %g DN, noise %s", len(survey.shots), survey.white, survey.noise)
     with ExitStack() as stack:
@@ -99,6 +95,17 @@ def run_denoising(job: DenoiseJob, progress: Progress | None = None) -> Denoised
         result = target.finish(place, tags)
     add_frame_items(target)
     return Denoised(result, survey.noise, taken_off, told, survey.shots, psnr)
+
+
+def check_frames(job: DenoiseJob, network: Restorer, frames: int) -> None:
+    """Refuse a video that is too short for a method.
+
+    Raises:
+        BadInputError: as said.
+    """
+    least = least_frames(job, network)
+    if frames < least:
+        raise BadInputError(f"the video has {frames} frames; {job.method} needs {least} at least")
 
 
 @dataclass(frozen=True)
