@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from l1bsr_geo.cli.console import console
-from l1bsr_geo.cli.options import Device, OverwriteOption, Precision, ResumeOption, TileOption
+from l1bsr_geo.cli.options import (
+    Device,
+    OverwriteOption,
+    Precision,
+    ResumeOption,
+    StacOption,
+    TileOption,
+)
 from l1bsr_geo.errors import BadOptionError
 
 if TYPE_CHECKING:
@@ -97,6 +104,7 @@ def denoise_video(
         Precision, typer.Option(help="How the network computes.")
     ] = Precision.AUTO,
     tile: TileOption = None,
+    stac: StacOption = False,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -123,6 +131,7 @@ def denoise_video(
         device=device.value,
         precision=precision.value,
         tile=tile,
+        stac=stac,
         resume=resume,
         overwrite=overwrite,
     )

@@ -100,6 +100,9 @@ SchedulerOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Worker processes to start here, such as one per GPU.")
 ]
+StacOption = Annotated[
+    bool, typer.Option("--stac", help="Write a STAC item beside the output, OUT.json.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
 
@@ -108,7 +111,7 @@ def read_job(arguments: dict[str, Any]) -> dict[str, Any]:
     from l1bsr_geo.pipelines.job import read_aoi
 
     plain = ("detector", "gipp", "crs", "resolution", "dem", "geoid", "height", "refine")
-    running = ("scheduler", "workers", "resume", "overwrite")
+    running = ("scheduler", "workers", "stac", "resume", "overwrite")
     job = {name: arguments[name] for name in (*plain, *running)}
     job |= {name: arguments[name].value for name in ("sensor", "geometry", "dtype")}
     job["bands"] = split_names(arguments["bands"])

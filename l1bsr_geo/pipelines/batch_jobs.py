@@ -15,12 +15,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoError
-from l1bsr_geo.models.registry import MODELS
+from l1bsr_geo.georef.stac import item_path
+from l1bsr_geo.models.model_file import is_model_file
+from l1bsr_geo.models.registry import MODELS, Device, Model
 from l1bsr_geo.pipelines.bands import orthorectify_bands, register
 from l1bsr_geo.pipelines.job import Job, PathLike, read_aoi
 from l1bsr_geo.pipelines.super_resolution import super_resolve
@@ -39,7 +41,7 @@ PIPELINES: Mapping[str, Callable[..., Path]] = {
 _TOP = ("command", "defaults", "jobs")
 _ENTRY = ("input", "output", "command")
 _OF_BATCH = ("source", "output", "progress", "scheduler", "workers", "options")
-_OF_SR = ("camera", "start", "frames", "reference", "layers", "uncertainty")
+_OF_SR = ("camera", "start", "frames", "reference", "layers", "uncertainty", "report")
 _COUNTS = ("detector", "scale", "tile", "frames")
 _NOT_OF_FILES = ("source", "output", "ortho", "resume")
 _SHARED = tuple(f.name for f in fields(Job) if f.name not in _NOT_OF_FILES)
@@ -48,7 +50,7 @@ _AS_TEXT: Mapping[str, Any] = {  # what a file says otherwise than a function ta
     "bands": str | Sequence[str] | None,
     "model": str | None,
     "no_ortho": bool,
-} | dict.fromkeys(("gipp", "layers", "uncertainty", "dem", "geoid", "weights"), Path | None)
+} | dict.fromkeys(("gipp", "layers", "uncertainty", "report", "dem", "geoid", "weights"), Path | None)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class SceneJob:
     @property
     def written(self) -> tuple[Path, ...]:
         """All files that it makes."""
-        more = (self.options.get(name) for name in ("layers", "uncertainty"))
+        more = [self.options.get(name) for name in ("layers", "uncertainty", "report")]
+        if self.options.get("stac"):
+            more.append(item_path(self.output))
         return (self.output, *(Path(path) for path in more if path is not None))
 
 
@@ -184,9 +188,8 @@ def _with_options(
     for name in _COUNTS:
         if options.get(name) is not None and options[name] < 1:
             raise BadOptionError(f"{where}: {name}: found {options[name]}, expected 1 or more")
-    if options.get("model") is not None and options["model"] not in MODELS:
-        found = options["model"]
-        raise BadOptionError(f"{where}: model: found {found!r}, allowed {_list(MODELS)}")
+    if options.get("model") is not None:
+        options["model"] = _find_model(options, where, root)
     if "no_ortho" in options:
         options["ortho"] = not options.pop("no_ortho")
     if isinstance(options.get("bands"), str):
@@ -201,6 +204,31 @@ def _with_options(
     except L1bsrGeoError as error:
         raise BadOptionError(f"{where}: {error}") from None
     return SceneJob(job.name, job.command, job.source, job.output, options)
+
+
+def _find_model(options: Mapping[str, Any], where: str, root: Path) -> str | Model:
+    """A model by its name; a model file as it is now, which must be the same when it is used."""
+    word = options["model"]
+    if not is_model_file(word):
+        if word not in MODELS:
+            raise BadOptionError(
+                f"{where}: model: found {word!r}, allowed {_list(MODELS)}, or a model file"
+            )
+        return str(word)
+    path = root / word
+    more = [name for name in ("scale", "weights") if options.get(name) is not None]
+    if more:
+        raise BadOptionError(f"{where}: {more[0]}: a model file has its own; leave it out")
+    try:
+        state = path.stat() if path.exists() else None
+        return _open_model(path, options.get("device", "auto"), state and state.st_mtime_ns)
+    except L1bsrGeoError as error:
+        raise BadOptionError(f"{where}: model: {error}") from None
+
+
+@lru_cache(maxsize=8)
+def _open_model(path: Path, device: Device, _changed: int | None) -> Model:
+    return Model.from_file(path, device)
 
 
 def _with_underscores(told: Any, where: str) -> dict[str, Any]:

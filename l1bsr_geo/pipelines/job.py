@@ -57,6 +57,8 @@ class Job:
             fetch one of the same day or the nearest clear one.
         ortho: False keeps sensor geometry.
         dtype: "source", "uint16" or "float32".
+        report: of ``super_resolve``: a page (HTML) of before and after, and of figures.
+        stac: write a STAC item beside the output, out.json beside out.tif.
         overwrite: replace an existing output.
         resume: go on from what a run of the same job left when it was killed; leave the same on
             failure.
@@ -84,6 +86,8 @@ class Job:
     refine: PathLike | None = None
     ortho: bool = True
     dtype: OutputType = "source"
+    report: PathLike | None = None
+    stac: bool = False
     overwrite: bool = False
     resume: bool = False
 

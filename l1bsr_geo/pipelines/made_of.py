@@ -13,7 +13,7 @@ from l1bsr_geo.pipelines.job import SENTINELHUB, Job, PathLike
 
 _FILES = ("source", "gipp", "dem", "geoid", "refine")
 # what changes no pixel of this result
-_ELSEWHERE = ("output", "layers", "uncertainty", "overwrite", "resume")
+_ELSEWHERE = ("output", "layers", "uncertainty", "report", "stac", "overwrite", "resume")
 _SIDECARS = ("{name}.aux.xml", "{stem}_RPC.TXT", "{stem}_rpc.txt", "{stem}.RPB", "{stem}.rpc")
 
 

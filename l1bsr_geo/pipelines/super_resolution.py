@@ -12,11 +12,14 @@ from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.georef.cog import check_destination
 from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.models.base import Restorer
+from l1bsr_geo.models.model_file import is_model_file
 from l1bsr_geo.models.published import recognise
 from l1bsr_geo.models.registry import MODELS, Device, Model, Precision
 from l1bsr_geo.models.shipped import default_model
 from l1bsr_geo.pipelines.bands import restore_bands
 from l1bsr_geo.pipelines.bursts import restore_burst
+from l1bsr_geo.pipelines.evaluating import add_report
+from l1bsr_geo.pipelines.item import add_item, check_item
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress
 from l1bsr_geo.readers.inputs import read_input, recognise_sensor
 from l1bsr_geo.readers.skysat_frames import read_frame_index
@@ -48,7 +51,8 @@ def super_resolve(
     Args:
         source: product, burst or raster, as in `Job`.
         output: GeoTIFF to write.
-        model: name in the registry, a `Model`, or a torch module with a ``spec`` (`ModelSpec`) that
+        model: name in the registry, a model file (.onnx, .pt2, or the .yaml spec of one; see
+            `Model.from_file`), a `Model`, or a torch module with a ``spec`` (`ModelSpec`) that
             is called as a `Restorer`. Where None the one that the weights are of; without weights
             the learned one, if its weights come with the package: "l1bsr" for B02, B03, B04, B08
             of a detector, "dsa" for bursts of one exposure time; else "geometric" for bands and
@@ -80,12 +84,15 @@ def super_resolve(
     )
     restore = restore_burst if burst else restore_bands
     with connect(scheduler, workers):
-        return restore(job, restorer, tile, progress)
+        written = restore(job, restorer, tile, progress)
+    add_report(job, written)
+    return add_item(job, written, weights)
 
 
 def _check_outputs(job: Job) -> None:
     """All files can be written, each to a place of its own."""
-    options = {"--layers": job.layers, "--uncertainty": job.uncertainty}
+    check_item(job)
+    options = {"--layers": job.layers, "--uncertainty": job.uncertainty, "--report": job.report}
     taken = {os.path.abspath(job.output)}
     check_destination(Path(job.output), [job.source], overwrite=job.overwrite)
     for option, path in options.items():
@@ -116,7 +123,10 @@ def load_restorer(
         device: "auto", "cpu" or "cuda".
         precision: "auto", "fp32" or "bf16".
     """
-    if model is None or isinstance(model, str):
+    if isinstance(model, str) and is_model_file(model):
+        _refuse_more(scale, weights)
+        restorer = Model.from_file(model, device, precision)
+    elif model is None or isinstance(model, str):
         name = model or (choose() if weights is None else recognise(Path(weights)))
         restorer = Model(name, weights=weights, scale=scale, device=device, precision=precision)
     else:
@@ -133,11 +143,8 @@ def _take_model(
     device: Device,
     precision: Precision,
 ) -> Model:
-    """The caller's own, which knows its scale and has its weights."""
-    if scale is not None or weights is not None:
-        raise BadOptionError(
-            "a model was given with a scale or weights, but it has its own; leave them out"
-        )
+    """The caller's own."""
+    _refuse_more(scale, weights)
     if isinstance(model, Model):
         return model
     if not isinstance(model, Restorer):
@@ -146,6 +153,14 @@ def _take_model(
             "whose spec (ModelSpec) says what it takes and gives"
         )
     return Model.from_restorer(model, device, precision)
+
+
+def _refuse_more(scale: int | None, weights: str | Path | None) -> None:
+    """A model of one's own knows its scale and has its weights."""
+    if scale is not None or weights is not None:
+        raise BadOptionError(
+            "a model was given with a scale or weights, but it has its own; leave them out"
+        )
 
 
 def _choose_model(job: Job, burst: bool, scale: int | None) -> str:
