@@ -8,6 +8,7 @@ __all__ = [
     "BadInputError",
     "BadOptionError",
     "ClusterError",
+    "DownloadError",
     "GeometryWarning",
     "L1bsrGeoError",
     "L1bsrGeoWarning",
@@ -44,6 +45,10 @@ class OutputExistsError(L1bsrGeoError, FileExistsError):
 
 class WeightsError(L1bsrGeoError, ValueError):
     """A weights file does not fit its network, or is not what its hash says."""
+
+
+class DownloadError(L1bsrGeoError, ConnectionError):
+    """Something cannot be fetched, or what came is not what was expected."""
 
 
 class ClusterError(L1bsrGeoError, RuntimeError):

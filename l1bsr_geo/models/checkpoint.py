@@ -1,17 +1,14 @@
 """Weights on disk: reading them without running anything, and checking that they fit."""
 
-import hashlib
 import json
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pooch
 import safetensors
 import safetensors.torch
 import torch
@@ -19,11 +16,10 @@ from torch import Tensor
 
 from l1bsr_geo.errors import MissingInputError, WeightsError
 from l1bsr_geo.models.checkpoint_parts import WHERE, Shapes, State, find_state
+from l1bsr_geo.models.stored import data_folder, hash_file, hash_git_blob
 
 SHIPPED = Path(str(resources.files("l1bsr_geo.models.weights")))
 """The folder of the weights that come with the package."""
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,10 @@ def find_cached(name: str, cache: str | Path | None = None, scale: int | None = 
 
     Args:
         name: of the model.
-        cache: folder; ``$L1BSR_GEO_CACHE`` or else the platform's cache folder where None.
+        cache: folder; ``$L1BSR_GEO_CACHE``, or else the ``data_folder``, where None.
         scale: where it is not the model's usual one.
     """
-    folder = cache or os.environ.get("L1BSR_GEO_CACHE") or pooch.os_cache("l1bsr_geo")
+    folder = cache or os.environ.get("L1BSR_GEO_CACHE") or data_folder()
     return Path(folder).expanduser() / f"{file_stem(name, scale)}.safetensors"
 
 
@@ -248,32 +244,6 @@ def count_tensors(path: Path) -> int:
             return len(file.keys())
     except safetensors.SafetensorError:
         return 0
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    for chunk in _chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def hash_git_blob(path: Path) -> str:
-    """The id that git gives a file's content: the sha1 of ``blob <length>``, a zero byte, content.
-
-    It is what a commit pins, so a file can be checked against the authors' repository.
-    """
-    # git's own identifiers, nothing of ours is protected by it
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    for chunk in _chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
 
 
 def _is_zip(path: Path) -> bool:

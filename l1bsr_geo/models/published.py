@@ -15,14 +15,13 @@ from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
     check_fits,
     find_cached,
-    hash_file,
-    hash_git_blob,
     read_checkpoint,
     read_facts,
     read_provenance,
 )
 from l1bsr_geo.models.download import Progress, download
 from l1bsr_geo.models.entries import MODELS, find_entry
+from l1bsr_geo.models.stored import hash_file, hash_git_blob
 
 SERVER = "https://raw.githubusercontent.com"
 """Where published weights are fetched; ``$L1BSR_GEO_WEIGHTS_URL`` names a mirror of it."""
@@ -50,7 +49,8 @@ def fetch(
 
     Raises:
         BadOptionError: nothing is published under the name, or the licence is not accepted.
-        WeightsError: it cannot be reached, or is not what was pinned.
+        DownloadError: it cannot be reached, or is not what was pinned.
+        WeightsError: it is not this network's.
     """
     entry = find_entry(name)
     weights = entry.weights
@@ -69,7 +69,11 @@ def fetch(
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     original = target.with_name(f"{name}-{Path(weights.path).name}")
-    download(url, original, weights.git_blob, progress)
+    by_hand = (
+        f"download {url} where there is a network and give the file with --weights, or to "
+        "`l1bsr-geo models import`"
+    )
+    download(url, original, {"git_blob": weights.git_blob}, progress, by_hand)
     try:
         return _convert(original, name, target, source=url)
     finally:

@@ -15,10 +15,11 @@ from l1bsr_geo.errors import BadOptionError, MissingInputError
 from l1bsr_geo.georef.cog import check_destination
 from l1bsr_geo.images.bursts import BurstScene
 from l1bsr_geo.models.base import Restorer
-from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_provenance
+from l1bsr_geo.models.checkpoint import find_weights, read_provenance
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.published import recognise
 from l1bsr_geo.models.shipped import Kind, default_model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.pipelines.job import Job, PathLike
 from l1bsr_geo.pipelines.own_scene import part_frames, part_product, read_frames
 from l1bsr_geo.readers.inputs import recognise_sensor

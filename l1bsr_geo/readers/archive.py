@@ -21,7 +21,7 @@ def list_members(archive: Path) -> list[str]:
     """
     with _opened(archive, f"{archive}") as opened:
         names = opened.namelist()
-    return sorted({n for n in names if not n.endswith("/") and _is_inside(n)})
+    return sorted({n for n in names if not n.endswith("/") and is_inside(n)})
 
 
 def read_member(archive: Path, name: str, most: int) -> bytes:
@@ -76,6 +76,6 @@ def _opened(archive: Path, what: str) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
     """Whether a name in an archive stays inside it."""
     return not (name.startswith("/") or "\\" in name or ".." in name.split("/"))

@@ -36,9 +36,10 @@ from scipy import ndimage
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.images.flow import FlowField
-from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_facts
+from l1bsr_geo.models.checkpoint import find_weights, read_facts
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.pipelines.finetune import choose_objective, choose_schedule, finetune
 from l1bsr_geo.simulation.bursts import simulate_burst
 from l1bsr_geo.simulation.fine_scenes import made_city, scene_from_photograph

@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.models.checkpoint import find_weights, hash_file
+from l1bsr_geo.models.checkpoint import find_weights
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.ops.mosaic import demosaick_bilinear
 from l1bsr_geo.registration.mosaics import align_mosaics
 from l1bsr_geo.restoration.mosaic import MosaicOptions, load_jdd, restore_mosaics

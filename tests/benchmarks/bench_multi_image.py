@@ -39,10 +39,11 @@ import numpy as np
 import torch
 
 from l1bsr_geo.models.act import ACT
-from l1bsr_geo.models.checkpoint import find_shipped, hash_file
+from l1bsr_geo.models.checkpoint import find_shipped
 from l1bsr_geo.models.classical import Bicubic
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.shift_and_add import ShiftAndAdd
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.ops.warp import sample
 from l1bsr_geo.training.act import choose_act
 from l1bsr_geo.training.burst_loss import choose_frames, psnr, restore, shift_grid

@@ -39,10 +39,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 import torch
 
-from l1bsr_geo.models.checkpoint import find_shipped, hash_file
+from l1bsr_geo.models.checkpoint import find_shipped
 from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.ops.sampling import pixel_centres, upsample_flow
 from l1bsr_geo.ops.warp import sample
 from tests.benchmarks import overlap_set, overlap_tables, real_crops

@@ -12,9 +12,10 @@ from affine import Affine
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
-from l1bsr_geo.models.checkpoint import hash_file, read_checkpoint, read_facts
+from l1bsr_geo.models.checkpoint import read_checkpoint, read_facts
 from l1bsr_geo.models.dsa import DSA
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.pipelines.finetune import finetune
 from l1bsr_geo.simulation.datastrip import write_metadata
 from l1bsr_geo.simulation.fine_scenes import made_city

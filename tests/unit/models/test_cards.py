@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from l1bsr_geo.cli.models import app
 from l1bsr_geo.errors import BadOptionError, L1bsrGeoError, MissingInputError, WeightsError
 from l1bsr_geo.models.cards import SECTIONS, write_card
-from l1bsr_geo.models.checkpoint import hash_file
 from l1bsr_geo.models.published import import_weights
 from l1bsr_geo.models.registry import MODELS
 from l1bsr_geo.models.shipped import ship
+from l1bsr_geo.models.stored import hash_file
 
 
 def sections(card):

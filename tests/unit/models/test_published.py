@@ -12,11 +12,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from l1bsr_geo.errors import BadOptionError, WeightsError
-from l1bsr_geo.models.checkpoint import find_cached, hash_file, hash_git_blob
+from l1bsr_geo.errors import BadOptionError, DownloadError, WeightsError
+from l1bsr_geo.models.checkpoint import find_cached
 from l1bsr_geo.models.published import fetch, import_weights
 from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import MODELS, Model
+from l1bsr_geo.models.stored import hash_file, hash_git_blob
 
 
 class Server:
@@ -138,7 +139,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server, cache):
 
 def test_it_goes_on_in_the_next_run_too(server, cache):
     server.cuts = [1000, 0, 0]
-    with pytest.raises(WeightsError, match=r"1000 of \d+ bytes came\); run again"):
+    with pytest.raises(DownloadError, match=r"1000 of \d+ bytes came\); run again"):
         fetch("l1bsr-rcan", True, base_url=server.url)
     assert left(cache) == ["l1bsr-rcan-REC_Real_L1B.pt.part"]
     assert fetch("l1bsr-rcan", True, base_url=server.url).is_file()
@@ -160,7 +161,7 @@ def test_a_server_that_knows_no_ranges_starts_over(server, cache):
 
 def test_another_file_is_refused_and_nothing_is_left(server, cache):
     server.content = server.content[:-9] + b"\1" + server.content[-8:]
-    with pytest.raises(WeightsError, match=r"git blob [0-9a-f]{40}, but [0-9a-f]{40} was pinned"):
+    with pytest.raises(DownloadError, match=r"git blob [0-9a-f]{40}, but [0-9a-f]{40} was pinned"):
         fetch("l1bsr-rcan", True, base_url=server.url)
     assert left(cache) == []
 
@@ -192,7 +193,7 @@ def test_without_a_network_it_says_what_to_do(cache):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody answers there
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(WeightsError, match=r"cannot be reached.*--weights") as error:
+        with pytest.raises(DownloadError, match=r"cannot be reached.*--weights") as error:
             fetch("l1bsr-rcan", True, base_url=url)
     assert "\n" not in str(error.value)
     assert left(cache) == []
@@ -207,7 +208,7 @@ def test_a_file_that_is_gone_is_told_with_its_status(server, cache):
             pass
 
     server.http.RequestHandlerClass = Gone
-    with pytest.raises(WeightsError, match="the server answered 404"):
+    with pytest.raises(DownloadError, match="the server answered 404"):
         fetch("l1bsr-rcan", True, base_url=server.url)
     assert left(cache) == []
 

@@ -13,12 +13,13 @@ from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError, W
 from l1bsr_geo.models import dsa
 from l1bsr_geo.models.base import ModelSpec, Restorer
 from l1bsr_geo.models.burst_network import Sizes
-from l1bsr_geo.models.checkpoint import hash_file, read_facts
+from l1bsr_geo.models.checkpoint import read_facts
 from l1bsr_geo.models.classical import Geometric
 from l1bsr_geo.models.csr import BandRegistration
 from l1bsr_geo.models.published import import_weights
 from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import MODELS, Model
+from l1bsr_geo.models.stored import hash_file
 
 
 class Doubling(nn.Module):

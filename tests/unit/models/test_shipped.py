@@ -10,9 +10,10 @@ import yaml
 
 from l1bsr_geo.errors import BadOptionError, L1bsrGeoWarning, WeightsError
 from l1bsr_geo.models.cards import SECTIONS
-from l1bsr_geo.models.checkpoint import SHIPPED, hash_file, read_checkpoint, read_facts
+from l1bsr_geo.models.checkpoint import SHIPPED, read_checkpoint, read_facts
 from l1bsr_geo.models.registry import MODELS, Model
 from l1bsr_geo.models.shipped import HALF_ERROR, MOST_BYTES, default_model, made_views, ship
+from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.pipelines.super_resolution import super_resolve
 from l1bsr_geo.simulation.bursts import simulate_burst
 from l1bsr_geo.simulation.fine_scenes import made_city
