@@ -84,16 +84,7 @@ def _show_quality(quality: "Quality", console: Console) -> None:
             title=f"against the input: {found.windows} windows of {found.side} px, "
             f"MTF {found.mtf:g} at its Nyquist ({how})"
         )
-        for name in (
-            "band",
-            "mean DN",
-            "bias DN",
-            "RMSE DN",
-            "RMSE %",
-            "corr.",
-            "shift px (dx, dy)",
-        ):
-            table.add_column(name, justify="left" if name == "band" else "right", no_wrap=True)
+        _add_columns(table, "mean DN", "bias DN", "RMSE DN", "RMSE %", "corr.", "shift px (dx, dy)")
         for b in found.bands:
             table.add_row(
                 escape(b.band),
@@ -109,6 +100,12 @@ def _show_quality(quality: "Quality", console: Console) -> None:
     for name, value in _figures(quality):
         table.add_row(name, escape(value))
     console.print(table)
+
+
+def _add_columns(table: Table, *names: str) -> None:
+    table.add_column("band", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
 
 
 def _figures(quality: "Quality") -> list[tuple[str, str]]:
@@ -138,17 +135,8 @@ def _show_scores(scores: "Scores", console: Console) -> None:
     on = "resampled onto the result" if scores.resampled else "on the same pixels"
     looked, there = scores.blocks
     table = Table(title=plain(f"against {scores.reference}, {on}; {looked} of {there} blocks"))
-    for name in (
-        "band",
-        "PSNR dB",
-        "SSIM",
-        "cPSNR dB",
-        "at shift px",
-        "bias DN",
-        "RMSE DN",
-        "peak",
-    ):
-        table.add_column(name, justify="left" if name == "band" else "right", no_wrap=True)
+    names = ("PSNR dB", "SSIM", "cPSNR dB", "at shift px", "bias DN", "RMSE DN", "peak")
+    _add_columns(table, *names)
     for b in scores.bands:
         dx, dy = b.cpsnr_shift
         table.add_row(

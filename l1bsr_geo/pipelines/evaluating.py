@@ -198,7 +198,7 @@ def _read_source(job: Job, result: Result) -> BandStack:
     frame = result.tell("reference_frame")
     if frame is None:
         bands = [b for b in result.bands if b[:1] == "B"] or None
-        stack = read_input(
+        return read_input(
             job.source,
             sensor=job.sensor,
             detector=job.detector,
@@ -206,7 +206,6 @@ def _read_source(job: Job, result: Result) -> BandStack:
             geometry=_geometry(job, result),
             gipp=job.gipp,
         )
-        return stack
     burst = read_burst(job.source, job.camera, frame, 1, "first")
     return BandStack(
         sources={burst.band: burst.sources[0]},

@@ -1,5 +1,6 @@
 """Steps that pipelines share: the area, the ground, the map, the file."""
 
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 # the tags of ``say_model`` and ``map_uncertainty`` that pixels depend on
 _RESTORING = (
     *("model", "weights_sha256", "scale", "precision", "tile_size", "tile_halo"),
-    *("uncertainty_method", "uncertainty_calibration"),
+    *("uncertainty_method", "uncertainty_calibration", "model_facts"),
 )
 _UNITS = ("wavelengths", "scale_factor", "units")  # an offset is of values, not of differences
 
@@ -157,13 +158,7 @@ def write_result(
     progress: Progress | None,
 ) -> Path:
     """The file, with its provenance."""
-    height = f"constant {terrain.h:g} m" if isinstance(terrain, ConstantElevation) else None
-    tags = {
-        "software": f"l1bsr_geo {l1bsr_geo.__version__}",
-        "processed": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": Path(job.source).name,
-        "terrain": height or Path(job.dem or "").name,
-    }
+    tags = say_origin(job, terrain) | say_now()
     return write_cog(
         image,
         job.output,
@@ -185,6 +180,21 @@ def write_uncertainty(job: Job, result: LazyResult, progress: Progress | None) -
         write_result(own, told.image, told.terrain, told.facts, progress)
 
 
+def say_origin(job: Job, terrain: AnyElevation) -> dict[str, str]:
+    """What made a result of what, as tags."""
+    height = f"constant {terrain.h:g} m" if isinstance(terrain, ConstantElevation) else None
+    return {
+        "software": f"l1bsr_geo {l1bsr_geo.__version__}",
+        "source": Path(job.source).name,
+        "terrain": height or Path(job.dem or "").name,
+    }
+
+
+def say_now() -> dict[str, str]:
+    """When a file is made, as a tag."""
+    return {"processed": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
 def say_model(model: Model, plan: TilePlan) -> dict[str, str]:
     """What restored the image, as tags."""
     return {
@@ -194,8 +204,9 @@ def say_model(model: Model, plan: TilePlan) -> dict[str, str]:
         "scale": str(model.spec.scale),
         "precision": model.precision,
         "tile_size": str(plan.size),
+        "tile_core": json.dumps([cores[0] for cores in plan.cores]),
         "tile_halo": str(plan.halo),
-    }
+    } | ({"model_facts": model.facts} if model.facts else {})
 
 
 def say(attrs: Mapping[str, Any], *names: str) -> dict[str, str]:

@@ -122,7 +122,7 @@ class Correspondence:
         return Window(left, top, *size).intersect(self.grid.window)
 
     def motion(self, window: Window) -> FlowField:
-        """The flow of every band of the stack to the reference about a window, as the result has it."""
+        """The flow of every band to the reference about a window, as the result has it."""
         crop = window.grow(_MARGIN).intersect(self.grid.window)
         nodes = np.zeros((len(self.stack.bands), 2, 1, 1), np.float32)
         told = self.result.tell("band_registration") or ""
@@ -311,7 +311,8 @@ def _find_affine(grid: GeoGrid, result: Result, elevation: Elevation) -> Affine 
     if result.on_map:
         if isinstance(grid.model, AffineModel):  # a map's height has no effect
             return _fit(*_pairs_over_ground(grid, result, elevation), result)
-        return _located(grid, result)
+        _check_located(grid, result)
+        return None
     if result.grid.model is not None and grid.model is not None:
         return _fit(*_pairs_over_ground(grid, result, elevation), result)
     if result.points is not None and grid.model is not None:
@@ -323,14 +324,15 @@ def _find_affine(grid: GeoGrid, result: Result, elevation: Elevation) -> Affine 
             f"{result.path} has no geometry, and {result.grid.shape} pixels are no multiple of its "
             f"source's {grid.shape}; give the source that it was made of"
         )
-    return ~grid.zoom(ratio[0], told).to_model @ grid.to_model
+    to_result: Affine = ~grid.zoom(ratio[0], told).to_model @ grid.to_model
+    return to_result
 
 
-def _located(grid: GeoGrid, result: Result) -> None:
+def _check_located(grid: GeoGrid, result: Result) -> None:
     if grid.model is None:
         raise BadInputError(
-            f"{result.path} is on a map and its source has no geometry; give the source that it was "
-            "made of"
+            f"{result.path} is on a map and its source has no geometry; give the source that "
+            "it was made of"
         )
 
 

@@ -108,7 +108,7 @@ def _make(pair: Correspondence, look: Look) -> Patch | None:
     x, y = pixel_centres(look.window)
     places = np.stack([undo(flow, pair.stack.bands.index(b), x, y) for b in pair.bands])
     reach = 2 + look.scale
-    there = np.stack([look.has_data(*p, reach=reach) for p in places])
+    there = np.stack([look.has_data(x, y, reach) for x, y in places])
     if there.mean() < 0.9:
         return None
     return Patch(look, flow, source, places, known & there)
@@ -130,7 +130,7 @@ def fit_mtf(patches: Sequence[Patch], band: int) -> float:
         for i, mtf in enumerate(_MTF):
             apart = patch.sample(mtf, [band])[0] - patch.source[band]
             errors[i] += np.square(apart[known] - apart[known].mean()).sum()
-    return _MTF[int(np.argmin(errors))]
+    return float(_MTF[int(np.argmin(errors))])
 
 
 def split(image: npt.NDArray[Any], side: int) -> Iterator[npt.NDArray[Any]]:

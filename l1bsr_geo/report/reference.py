@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import rasterio.windows
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from scipy import ndimage
@@ -116,7 +116,7 @@ def compare_with_reference(
         for window in blocks:
             image = result.read(window)[ours].astype(np.float64)
             truth = believed.read(window)[theirs]
-            known = np.isfinite(image).all(0) & np.isfinite(truth).all(0)
+            known = np.asarray(np.isfinite(image).all(0) & np.isfinite(truth).all(0))
             pairs.append((image, truth, known))
             for total, a, b in zip(sums, image, truth, strict=True):
                 total.add(a, b, known)
@@ -232,7 +232,7 @@ class _Opened:
     def __enter__(self) -> "_Opened":
         result, other = self._result, self._other
         raster = self._stack.enter_context(open_raster(other.path))
-        self._raster = raster
+        self._raster, self._bands = raster, list(raster.indexes)
         model = result.grid.model
         if isinstance(model, AffineModel) and other.on_map:
             height, width = result.grid.shape
@@ -245,15 +245,16 @@ class _Opened:
                     height=height,
                     resampling=Resampling.cubic,
                     nodata=raster.nodata,
-                    add_alpha=False,
+                    add_alpha=raster.nodata is None and ColorInterp.alpha not in raster.colorinterp,
                 )
                 if not _same_grid(result, other)
                 else raster
             )
         elif result.grid.shape != other.grid.shape:
             raise BadInputError(
-                f"{other.path} has {other.grid.shape} pixels and {result.path} {result.grid.shape}, "
-                "and they are not both on a map; give a reference of the result's shape, or on a map"
+                f"{other.path} has {other.grid.shape} pixels and {result.path} "
+                f"{result.grid.shape}, and they are not both on a map; give a reference of the "
+                "result's shape, or on a map"
             )
         return self
 
@@ -264,7 +265,9 @@ class _Opened:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                pixels = self._raster.read(window=rasterio.windows.Window(*window), masked=True)
+                pixels = self._raster.read(
+                    self._bands, window=rasterio.windows.Window(*window), masked=True
+                )
         except RasterioError as error:
             raise BadInputError(
                 f"{self._other.path} cannot be decoded ({cause_of(error)})"
