@@ -57,7 +57,7 @@ class Sentinel2L1BBackend(BackendEntrypoint):
         Raises:
             L1bsrGeoError: what a user can cause and mend.
         """
-        from l1bsr_geo.pipelines.datasets import open_detector
+        from l1bsr_geo.readers.datasets import open_detector
 
         dataset = open_detector(
             filename_or_obj, detector=detector, bands=bands, geometry=geometry, gipp=gipp
@@ -110,7 +110,7 @@ class SkySatL1ABackend(BackendEntrypoint):
         Raises:
             L1bsrGeoError: what a user can cause and mend.
         """
-        from l1bsr_geo.pipelines.datasets import open_burst
+        from l1bsr_geo.readers.datasets import open_burst
 
         dataset = open_burst(
             filename_or_obj, camera=camera, start=start, frames=frames, reference=reference

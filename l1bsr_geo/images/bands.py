@@ -191,3 +191,16 @@ class BandScene:
         offset = np.asarray(self.add_offset, np.float32)[:, None, None]
         flow = None if self.flow is None else self.flow.read(window)[None]
         return Views((raw.astype(np.float32) + offset)[None], valid[None], flow)
+
+
+def describe_values(stack: BandStack) -> dict[str, Any]:
+    """What the values mean: radiance from the gains of an L1B product, else what the file said."""
+    told = ("wavelengths", "scale_factor", "add_offset", "units")
+    attrs = {name: stack.attrs[name] for name in told if name in stack.attrs}
+    gains = stack.attrs.get("physical_gains", {})
+    if all(b in gains for b in stack.bands):
+        # L = (DN + RADIO_ADD_OFFSET) / PHYSICAL_GAINS
+        attrs["scale_factor"] = {b: 1 / gains[b] for b in stack.bands}
+        attrs["add_offset"] = {b: stack.add_offset.get(b, 0.0) / gains[b] for b in stack.bands}
+        attrs["units"] = "W m-2 sr-1 um-1"
+    return attrs

@@ -17,10 +17,8 @@ from l1bsr_geo.pipelines.stages import LazyResult
 from l1bsr_geo.readers.array_pixels import CHUNK
 from l1bsr_geo.readers.array_place import Origin, put_in_frame, put_on_map
 from l1bsr_geo.readers.array_raster import VALID, nodata_of
+from l1bsr_geo.readers.datasets import OFFSET, SCALE, WAVELENGTH, band_coordinates
 from l1bsr_geo.readers.rpc import rpcs_of
-
-SCALE, OFFSET, WAVELENGTH = "radiance_scale", "radiance_offset", "wavelength"
-"""Coordinates along ``band``; radiance = DN * scale + offset."""
 
 _OURS = ("nodata", "rpcs", "gsd", "scale_factor", "add_offset", "units", "wavelengths")
 _CF = ("_FillValue", "missing_value", "long_name", "standard_name", "grid_mapping", "valid_range")
@@ -51,24 +49,6 @@ def as_array(result: LazyResult, *, name: str, origin: Origin | None = None) -> 
     if isinstance(image.grid.model, AffineModel):
         return put_on_map(array, image.grid)
     return put_in_frame(array, origin, rpcs_of(image.grid))
-
-
-def band_coordinates(bands: tuple[str, ...], told: Mapping[str, Any]) -> dict[str, xr.Variable]:
-    """What is known of each band as coordinates: wavelength, and radiance for L1B."""
-    coords = {}
-    waves = told.get("wavelengths") or {}
-    if all(b in waves for b in bands):
-        attrs = {"long_name": "centre wavelength", "units": "nm"}
-        attrs |= {"standard_name": "radiation_wavelength"}
-        values = [float(waves[b]) for b in bands]
-        coords[WAVELENGTH] = xr.Variable(("band",), values, attrs)
-    for name, key in ((SCALE, "scale_factor"), (OFFSET, "add_offset")):
-        values = told.get(key)
-        if told.get("units") and isinstance(values, Mapping) and all(b in values for b in bands):
-            attrs = {"long_name": "radiance = DN * radiance_scale + radiance_offset"}
-            attrs |= {"units": str(told["units"])}
-            coords[name] = xr.Variable(("band",), [float(values[b]) for b in bands], attrs)
-    return coords
 
 
 def _describe(told: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from l1bsr_geo.pipelines.denoise_methods import load_network
 from l1bsr_geo.pipelines.denoise_output import with_bands
 from l1bsr_geo.pipelines.denoising import check_frames, denoise
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress
-from l1bsr_geo.pipelines.stages import LazyResult, read_terrain
+from l1bsr_geo.pipelines.stages import LazyResult, read_terrain, say_now, say_origin
 from l1bsr_geo.pipelines.super_resolution import choose_for_bands, choose_for_burst, load_restorer
 from l1bsr_geo.readers.array_place import Origin
 from l1bsr_geo.readers.array_raster import order_axes
@@ -44,6 +44,8 @@ from l1bsr_geo.tiling.shelf import restores
 
 log = logging.getLogger(__name__)
 
+_MADE = "software"  # a tag of what we made
+_OF_SOURCE = ("source", "time", "first_line", "product")
 _DENOISING = tuple(field.name for field in fields(DenoiseJob))
 
 
@@ -87,7 +89,7 @@ def super_resolve_array(
             lambda: choose_for_burst(scale, lambda: burst.exposures), model, **how
         )
         result: LazyResult = burst_pipeline.restore_lazily(job, burst, restorer, tile)
-        return as_array(result, name="sr")
+        return as_array(_tell(array, job, result), name="sr")
 
     def read() -> BandStack:
         return read_bands(array, job, job.bands)
@@ -127,8 +129,11 @@ def orthorectify_array(array: xr.DataArray, **options: Any) -> xr.DataArray:
         L1bsrGeoError: what a user can cause and mend.
     """
     job = make_job(array, options)
-    stack = read_bands(_settle(array), job, job.bands)
-    return as_array(band_pipeline.draw_lazily(job, stack), name="ortho")
+    array = _settle(array)
+    stack = read_bands(array, job, job.bands)
+    result = band_pipeline.draw_lazily(job, stack)
+    name = str(array.name) if _MADE in array.attrs and array.name else "ortho"
+    return as_array(_tell(array, job, result), name=name)
 
 
 def denoise_array(array: xr.DataArray, **options: Any) -> xr.DataArray:
@@ -207,7 +212,7 @@ def write_array(
     return write_cog(
         image_of(ordered, grid),
         path,
-        tags=tags_of(array),
+        tags=tags_of(array) | say_now(),
         sources=sources,
         overwrite=overwrite,
         elevation=terrain,
@@ -229,12 +234,24 @@ def _as_array(
 ) -> xr.DataArray:
     """A result of bands; in sensor geometry it keeps its product."""
     origin = Origin.of(array)
+    result = _tell(array, job, result)
     if origin is None or isinstance(result.image.grid.model, AffineModel):
         return as_array(result, name=name)
     known = replace(origin, reference=origin.reference or stack.reference)
     base = band_pipeline.read_stack(job, (known.reference or stack.reference,))
     grid = base.grids[base.reference]
     return as_array(result, name=name, origin=follow(known, stack, grid, result.image.grid))
+
+
+def _tell(array: xr.DataArray, job: Job, result: LazyResult) -> LazyResult:
+    """With its provenance, and that of an array that is a result itself."""
+    facts = say_origin(job, result.terrain) | dict(result.facts)
+    if _MADE in array.attrs:
+        before = tags_of(array)
+        drawn = facts.get("model") == "none"  # nothing else was done
+        kept = before if drawn else {k: before[k] for k in _OF_SOURCE if k in before}
+        facts = before | facts | kept | {"terrain": facts["terrain"]}
+    return replace(result, facts=facts)
 
 
 def _settle(array: xr.DataArray) -> xr.DataArray:

@@ -16,7 +16,7 @@ from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import AnyElevation
 from l1bsr_geo.georef.cog import check_destination
 from l1bsr_geo.georef.orthorectify import orthorectify
-from l1bsr_geo.images.bands import BandScene, BandStack, DetectorCrop
+from l1bsr_geo.images.bands import BandScene, BandStack, DetectorCrop, describe_values
 from l1bsr_geo.images.flow import FlowField
 from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.classical import Geometric
@@ -191,7 +191,10 @@ def draw_lazily(job: Job, stack: BandStack) -> LazyResult:
         for band, image in bands.items()
     ]
     valid = np.logical_and.reduce([m.valid for m in maps if m.valid is not None])
-    image = GeoImage(xr.concat([m.pixels for m in maps], "band"), first.grid, valid)
+    pixels = [m.pixels for m in maps]
+    if "spatial_ref" not in first.pixels.coords:  # it was on this map already
+        pixels = [p.drop_vars("spatial_ref", errors="ignore") for p in pixels]
+    image = GeoImage(xr.concat(pixels, "band"), first.grid, valid)
     # the facts of the reference's crop, of all bands
     stack = replace(crops[stack.reference], sources=stack.sources, grids=stack.grids)
     return _describe_result(stack, image, terrain, {"model": "none"} | refined)
@@ -286,16 +289,3 @@ def _describe_result(
     if isinstance(stack, DetectorCrop):
         facts |= {"detector": f"{stack.detector:02d}", "first_line": str(stack.first_line)}
     return LazyResult(replace(image, pixels=pixels), terrain, facts)
-
-
-def describe_values(stack: BandStack) -> dict[str, Any]:
-    """What the values mean: radiance from the gains of an L1B product, else what the file said."""
-    told = ("wavelengths", "scale_factor", "add_offset", "units")
-    attrs = {name: stack.attrs[name] for name in told if name in stack.attrs}
-    gains = stack.attrs.get("physical_gains", {})
-    if all(b in gains for b in stack.bands):
-        # L = (DN + RADIO_ADD_OFFSET) / PHYSICAL_GAINS
-        attrs["scale_factor"] = {b: 1 / gains[b] for b in stack.bands}
-        attrs["add_offset"] = {b: stack.add_offset.get(b, 0.0) / gains[b] for b in stack.bands}
-        attrs["units"] = "W m-2 sr-1 um-1"
-    return attrs

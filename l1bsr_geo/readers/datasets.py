@@ -9,18 +9,19 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from l1bsr_geo.images.bands import BandStack
+from l1bsr_geo.images.bands import BandStack, describe_values
 from l1bsr_geo.images.pixels import PixelSource
-from l1bsr_geo.pipelines.array_output import band_coordinates
-from l1bsr_geo.pipelines.bands import describe_values, read_stack
-from l1bsr_geo.pipelines.job import Job
 from l1bsr_geo.readers.array_pixels import CHUNK, LayerArray
 from l1bsr_geo.readers.array_place import Origin, put_in_frame
+from l1bsr_geo.readers.inputs import read_input
 from l1bsr_geo.readers.rpc import rpcs_of
 from l1bsr_geo.readers.skysat import read_burst
 
 NAME = "dn"
 """The variable of a dataset."""
+
+SCALE, OFFSET, WAVELENGTH = "radiance_scale", "radiance_offset", "wavelength"
+"""Coordinates along ``band``; radiance = DN * scale + offset."""
 
 _FACTS = ("product", "platform", "level", "detector", "datastrip", "processing_baseline", "camera")
 
@@ -48,10 +49,9 @@ def open_detector(
     Raises:
         L1bsrGeoError: as `read_input`.
     """
-    options = {"detector": detector, "geometry": geometry, "gipp": gipp}
-    stack = read_stack(Job(source=path, output="", sensor="s2-l1b", **options), bands)
+    stack = read_input(path, "s2-l1b", detector=detector, bands=bands, geometry=geometry, gipp=gipp)
     stack.check_one_shape()
-    options["detector"] = stack.attrs["detector"]
+    options = {"detector": stack.attrs["detector"], "geometry": geometry}
     options["gipp"] = None if gipp is None else os.path.abspath(gipp)
     array = _lazy_array("band", list(stack.sources.values()), stack.nodata, stack.attrs)
     array = array.assign_coords({"band": list(stack.bands)})
@@ -99,6 +99,24 @@ def open_burst(
     options = {"camera": camera, "start": start, "frames": frames, "reference": reference}
     origin = Origin(source=os.path.abspath(path), sensor="skysat", options=options)
     return _as_dataset(put_in_frame(array, origin, rpcs_of(burst.grids[0])))
+
+
+def band_coordinates(bands: tuple[str, ...], told: Mapping[str, Any]) -> dict[str, xr.Variable]:
+    """What is known of each band as coordinates: wavelength, and radiance for L1B."""
+    coords = {}
+    waves = told.get("wavelengths") or {}
+    if all(b in waves for b in bands):
+        attrs = {"long_name": "centre wavelength", "units": "nm"}
+        attrs |= {"standard_name": "radiation_wavelength"}
+        values = [float(waves[b]) for b in bands]
+        coords[WAVELENGTH] = xr.Variable(("band",), values, attrs)
+    for name, key in ((SCALE, "scale_factor"), (OFFSET, "add_offset")):
+        values = told.get(key)
+        if told.get("units") and isinstance(values, Mapping) and all(b in values for b in bands):
+            attrs = {"long_name": "radiance = DN * radiance_scale + radiance_offset"}
+            attrs |= {"units": str(told["units"])}
+            coords[name] = xr.Variable(("band",), [float(values[b]) for b in bands], attrs)
+    return coords
 
 
 def _lazy_array(
