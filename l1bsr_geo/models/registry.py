@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 from uuid import uuid4
@@ -27,6 +28,7 @@ from l1bsr_geo.models.ensemble import Ensemble
 from l1bsr_geo.models.entries import MODELS, find_entry
 from l1bsr_geo.models.identity import hash_restorer
 from l1bsr_geo.models.loading import Identity, load_once
+from l1bsr_geo.models.model_file import ModelFile
 from l1bsr_geo.models.precision import Precision, computing, takes_bf16
 from l1bsr_geo.models.receptive_field import probe_halo
 from l1bsr_geo.models.stored import hash_file
@@ -85,6 +87,7 @@ class Model:
         self._path: Path | None = None
         self._restorer: Restorer | None = None
         self._ensemble: Ensemble | None = None
+        self._file: ModelFile | None = None
         _check_options(device, precision)
         if weights is not None and not entry.takes_weights:
             raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
@@ -110,8 +113,37 @@ class Model:
         model = cls.__new__(cls)
         model.weights_sha256, model.licence = hash_restorer(restorer), None
         model._name, model._path, model._ensemble = uuid4().hex, None, None
+        model._file = None
         model._restorer = copy.deepcopy(restorer)
         model._set_up(restorer, device, precision)
+        return model
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, device: Device = "auto", precision: Precision = "auto"
+    ) -> "Model":
+        """A network that was exported: ONNX, a program of ``torch.export``, or the spec of one.
+
+        The spec, in YAML, says what the file itself does not. Nothing in the file is run as code. It computes in float32, and it travels as its path and
+        its hash: other machines must see it there.
+
+        Args:
+            path: ending in .onnx, .pt2, .yaml or .yml.
+            device: as for a name.
+            precision: as for a name, but it stays ``"fp32"``.
+
+        Raises:
+            L1bsrGeoError: there is no such file, it cannot be run, or it is not what it says.
+        """
+        _check_options(device, precision)
+        model = cls.__new__(cls)
+        with find_slots(pick_device(device)).take() as slot, slot.launch(), torch.inference_mode():
+            file = ModelFile.read(path, slot.device)
+        model.weights_sha256, model.licence = file.sha256, file.facts.licence
+        model._name, model._path, model._restorer = str(file), None, None
+        model._file, model._ensemble = file, None
+        model.spec, model.device, model.precision = file.spec, device, "fp32"
+        model._takes_bf16 = False
         return model
 
     @property
@@ -123,6 +155,14 @@ class Model:
     def identity(self) -> Identity:
         """What tells it from other models, whatever device and precision it runs in."""
         return self._single._replace(spread=self._ensemble.method if self._ensemble else None)
+
+    @property
+    def facts(self) -> str | None:
+        """What was told of a model file, as JSON; None where the model came by name or as a module.
+
+        With the hash of the file it says which pixels the model makes.
+        """
+        return self._file.facts.as_json() if self._file else None
 
     def at_precision(self, precision: Precision) -> "Model":
         """The same model at another precision; what is always fp32 stays so."""
@@ -349,17 +389,19 @@ class Model:
 
     @property
     def _single(self) -> Identity:
-        own = self._restorer is not None
+        own = self._restorer is not None or self._file is not None
         return Identity(self._name, self.weights_sha256, self.spec.scale, own)
 
     def _load(self, device: torch.device) -> Restorer:
         """The restorer on the device, this process's own where it was loaded before."""
-        restorer = load_once(self._single, device, self._build)
+        restorer = load_once(self._single, device, partial(self._build, device))
         return self._ensemble.of(restorer) if self._ensemble else restorer
 
-    def _build(self) -> Restorer:
+    def _build(self, device: torch.device) -> Restorer:
         if self._restorer is not None:
             return copy.deepcopy(self._restorer)
+        if self._file is not None:
+            return self._file.load(device)
         entry = find_entry(self._name)
         if self._path is None:
             return entry.make(self.spec.scale)
