@@ -131,13 +131,14 @@ def _find_map(grid: GeoGrid, elevation: Elevation) -> tuple[str, float]:
 
 def _agreeing(found: Found) -> Mask:
     """The significant matches of the largest group that agrees; without outliers."""
-    kept = found.significance > _SIGNIFICANT
+    kept = np.asarray(found.significance > _SIGNIFICANT, bool)
     if not kept.any():
         return kept
     apart = np.linalg.norm(found.offset[:, None] - found.offset[kept], axis=-1)
     middle = found.offset[kept][(apart[kept] < _TOLERANCE).sum(0).argmax()]
     for _ in range(3):
-        agreed = kept & (np.linalg.norm(found.offset - middle, axis=-1) < _TOLERANCE)
+        apart = np.linalg.norm(found.offset - middle, axis=-1)
+        agreed: Mask = kept & np.asarray(apart < _TOLERANCE, bool)
         if not agreed.any():
             return agreed
         middle = np.median(found.offset[agreed], axis=0)

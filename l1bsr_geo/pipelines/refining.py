@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dask.array as da
@@ -12,14 +13,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from l1bsr_geo.errors import BadInputError, L1bsrGeoError
-from l1bsr_geo.geometry.elevation import AnyElevation
+from l1bsr_geo.geometry.elevation import AnyElevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.comparison import shift_grid
+from l1bsr_geo.georef.map_grid import utm_zone
 from l1bsr_geo.georef.refine import Shift, estimate_shift
 from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.images.pixels import GeoImage, LazyPixels, PixelSource, is_data
-from l1bsr_geo.pipelines.job import Job
+from l1bsr_geo.pipelines.job import SENTINELHUB, Job
 from l1bsr_geo.pipelines.stages import find_window
 from l1bsr_geo.readers.geotiff import read_ortho_band
 from l1bsr_geo.readers.inputs import is_product, read_input
@@ -87,23 +89,33 @@ def _measure(
     rows, columns = window.slices
     valid = None if image.valid is None else image.valid[rows, columns]
     image = GeoImage(image.pixels[:, rows, columns], image.grid.crop(window), valid)
-    path, name = _find_reference(job, image.grid, terrain, time)
+    path = _find_reference(job, image.grid, terrain, time)
     reference = _read_reference(path, band)
     try:
         shift = estimate_shift(image, reference, match_patch, elevation=terrain)
     except L1bsrGeoError as error:
         raise type(error)(f"--refine {job.refine}: {error}") from None
-    facts = _say_shift(shift, name)
+    facts = _say_shift(shift, path.name)
     log.info("geometry refined: %s", facts)
     return shift, facts
 
 
-def _find_reference(
-    job: Job, grid: GeoGrid, terrain: AnyElevation, time: str | None
-) -> tuple[Path, str]:
-    """The file of the reference, and what to call it."""
-    path = Path(job.refine or "")
-    return path, path.name
+def _find_reference(job: Job, grid: GeoGrid, terrain: AnyElevation, time: str | None) -> Path:
+    """The file of the reference, fetched where none is named."""
+    if job.refine != SENTINELHUB:
+        return Path(job.refine or "")
+    if time is None:
+        raise BadInputError(
+            f"{job.source} does not say when it was taken, so no reference can be looked for; give "
+            "one, --refine FILE"
+        )
+    from l1bsr_geo.readers.reference_chip import fetch_chip
+
+    height, width = grid.shape
+    lon, lat, h = localize_on_terrain(grid, width / 2, height / 2, terrain)
+    when = datetime.fromisoformat(time.replace("Z", "+00:00"))
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return fetch_chip(grid.footprint(float(h)), when, utm_zone(float(lon), float(lat)))
 
 
 def _read_reference(path: Path, band: str) -> GeoImage:

@@ -1,6 +1,7 @@
 """End to end: a known pointing error of 8 m is taken out by a reference, through the command."""
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from l1bsr_geo.simulation.sentinel2_product import write_l1b_product
 from l1bsr_geo.simulation.skysat_collect import write_rpc_text, write_skysat_collect
 from l1bsr_geo.simulation.skysat_pass import FOCAL_LENGTH, turned
 from tests.synthetic.references import write_reference
+from tests.synthetic.sentinelhub_server import CLIENT, SECRET, SentinelHubServer, make_item
 from tests.synthetic.shifts import measure_shifts
 
 BIAS = 8.0  # [m]
@@ -78,24 +80,41 @@ def facts_of(path: Path) -> dict[str, str]:
         return {k: v for k, v in raster.tags().items() if k.startswith("refine_")}
 
 
-def test_detector_over_relief(cli, product, tmp_path):
-    """Against a map of another band, CRS, pixel and unit."""
-    reference = write_reference(
-        tmp_path / "reference.tif", product.scene, "B04", crs="EPSG:2154", pixel=8.0, gain=7.0
-    )
+@pytest.mark.parametrize("service", [False, True], ids=["file", "sentinelhub"])
+def test_detector_over_relief(cli, product, tmp_path, service):
+    """Against a map of another band, CRS, pixel and unit; against a service's image of that day."""
     options = ["--bands", "B03,B04", "--dem", product.folder / "dem.tif", "--aoi", product.area]
     output = tmp_path / "out.tif"
-    done = cli("ortho", product.product, output, *options, "--refine", reference)
+    if service:
+        items = [make_item("that-day", "2024-07-14T10:50:31Z", 60.0, (4.0, 44.0, 6.0, 45.5))]
+        hub = SentinelHubServer(product.scene.sample, CRS, {"sentinel-2-l1c": items})
+        with hub.listen():
+            done = cli(
+                "ortho", product.product, output, *options, "--refine", "sentinelhub",
+                env=os.environ | {
+                    "XDG_CONFIG_HOME": str(hub.write_config(tmp_path)),
+                    "L1BSR_GEO_DATA": str(tmp_path / "data"),
+                    "SH_CLIENT_ID": CLIENT,
+                    "SH_CLIENT_SECRET": SECRET,
+                },
+            )  # fmt: skip
+        name = next((tmp_path / "data" / "references").iterdir()).name
+    else:
+        reference = write_reference(
+            tmp_path / "map.tif", product.scene, "B04", crs="EPSG:2154", pixel=8.0, gain=7.0
+        )
+        done = cli("ortho", product.product, output, *options, "--refine", reference)
+        name = "map.tif"
     assert done.returncode == 0, done.stderr
     facts = facts_of(output)
+    assert facts["refine_reference"] == name
     moved = json.loads(facts["refine_shift_m"])
     assert np.hypot(*moved) == pytest.approx(BIAS, abs=0.4)
     assert np.abs(moved).min() > 3  # in both axes
     for band in ("B03", "B04"):
         left = residual(output, product.scene, band)
         assert np.abs(left).max() < 0.5  # measured: 0.1
-        assert np.abs(left).max() < 5 * max(json.loads(facts["refine_uncertainty_m"])) + 0.1
-    assert facts["refine_reference"] == "reference.tif"
+    assert max(json.loads(facts["refine_uncertainty_m"])) < 0.2
     assert 6 <= int(facts["refine_matches"]) <= int(facts["refine_patches"])
 
 
