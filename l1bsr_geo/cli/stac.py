@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from l1bsr_geo.cli.options import OverwriteOption
-from l1bsr_geo.errors import MissingInputError, OutputExistsError
+from l1bsr_geo.errors import BadOptionError, MissingInputError, OutputExistsError
 
 
 def write_items(
@@ -31,6 +31,8 @@ def write_items(
     when = None if time is None else read_time(time)
     rasters = list_rasters(files)
     for raster in rasters:
+        if item_path(raster) == raster:
+            raise BadOptionError(f"{raster}: its STAC item has this name; give rasters")
         if item_path(raster).exists() and not overwrite:
             raise OutputExistsError(f"{item_path(raster)}: exists already; add --overwrite")
     for raster in rasters:
