@@ -1,6 +1,7 @@
 # Everything starts from a fresh machine with Python >= 3.11 and make:
 #   make demo   environment, then the main job on an input it makes
 #   make test   environment, then lint, types, import contracts and the whole test suite
+#   make docs   environment, then the documentation in site/
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 #   make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types contracts pytest weights benchmark clean
+.PHONY: demo test lint types contracts pytest docs weights benchmark clean
 
 demo: $(VENV)/installed
 	$(BIN)/l1bsr-geo demo demo
@@ -29,6 +30,10 @@ contracts: $(VENV)/installed
 pytest: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not benchmark" -n auto --dist loadfile
 
+# without warnings and without a network; the test suite does the same
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # trains one of the shipped networks again: make weights NAME=dsa METHOD=dsa DATA=folder-of-photographs
 weights: $(VENV)/installed
 	$(BIN)/l1bsr-geo train $(METHOD) l1bsr_geo/models/weights/$(NAME).yaml --data $(DATA) --out runs/$(NAME)
@@ -44,4 +49,4 @@ $(VENV)/installed: pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

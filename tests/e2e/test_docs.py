@@ -1,90 +1,183 @@
-"""What the documentation shows is run: README, notebooks, catalog."""
+"""What the documentation shows is true: commands, Python, links, the catalog."""
 
-import json
+import ast
 import re
 import shlex
-import subprocess
-import sys
+import tomllib
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import typer
 import yaml
 from affine import Affine
 
+from l1bsr_geo.cli import main as cli_main
 from l1bsr_geo.errors import L1bsrGeoWarning
+from l1bsr_geo.simulation.fine_scenes import made_city
+from l1bsr_geo.simulation.scenes import MapScene
+from l1bsr_geo.simulation.skysat_collect import write_skysat_collect
+from tests.e2e.pages import PAGES, ROOT, find_blocks, without_code
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def run(source: str) -> None:
-    """Execute code as a user would, whose warnings are not errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", L1bsrGeoWarning)
-        exec(compile(source, "example", "exec"), {"__name__": "example"})
+PROGRAM = typer.main.get_command(cli_main.app)
+OTHERS = {"cd", "git", "export", ".", "dask", "unzip"}  # what they take is theirs
 
 
-@pytest.mark.slow
-def test_readme_python(demo, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "PRODUCT.SAFE").symlink_to(demo.product)
-    run(python_examples()[0])
-    with rasterio.open("out.tif") as dataset:
-        assert dataset.res == (5.0, 5.0)
-        assert dataset.dataset_mask().any()
+# --- commands ---
 
 
-def test_readme_network_of_ones_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_every_command_is_one():
+    """Of all pages, in full: names, options, the values that they take, arguments that they need."""
+    ours = 0
+    for block in find_blocks("sh"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            for part in re.split(r" && | \| ", line):
+                words = shlex.split(part, comments=True)
+                while words and re.match(r"\w+=", words[0]):  # a variable before it
+                    words = words[1:]
+                if words:
+                    ours += check_command(words, str(block))
+    assert ours >= 40
+
+
+def check_command(words: list[str], where: str) -> bool:
+    """Whether it is ours; fails where it is not one that would begin its work."""
+    name, *arguments = words
+    if name == "l1bsr-geo":
+        parse(PROGRAM, [a for a in arguments if a != "-v"], where)
+        return True
+    if name == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {a for a in arguments if "=" not in a} <= set(targets), (where, words)
+    elif name == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for asked in re.findall(r"\[([\w,-]+)\]", " ".join(arguments)):
+            assert set(asked.split(",")) <= set(extras["optional-dependencies"]), (where, words)
+    elif name in ("python", "python3", "pytest"):
+        files = [a for a in arguments if a.endswith(".py")]
+        assert files or arguments[0] == "-m", (where, words)
+        assert all((ROOT / file).is_file() for file in files), (where, words)
+    else:
+        assert name in OTHERS, (where, words)
+    return False
+
+
+def parse(command, arguments: list[str], where: str) -> None:
+    """As the program does before it calls a function."""
+    if hasattr(command, "commands"):
+        if arguments == ["--version"]:
+            return None
+        assert arguments and arguments[0] in command.commands, (where, arguments)
+        return parse(command.commands[arguments[0]], arguments[1:], where)
+    try:
+        command.make_context(command.name, list(arguments))
+    except cli_main.USAGE_ERROR as error:
+        pytest.fail(f"{where}: {command.name} {' '.join(arguments)}: {error.format_message()}")
+
+
+def test_options_in_prose_exist():
+    known = {name for command in leaves(PROGRAM) for p in command.params for name in p.opts}
+    known |= {"--help", "--version", "--verbose", "--resources", "--gres"}  # click, dask, SLURM
+    for page in PAGES:
+        if page.name in ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks.md"):
+            continue  # of other times and tools
+        for code in re.findall(r"`((?:--|l1bsr-geo )[^`\n]+)`", without_code(page.read_text())):
+            for option in re.findall(r"(?:^|\s)(--[a-z][a-z-]+)", code):
+                assert option in known, (page.name, code)
+
+
+@cache
+def leaves(command) -> list:
+    below = getattr(command, "commands", {})
+    return [leaf for child in below.values() for leaf in leaves(child)] or [command]
+
+
+def test_extras_are_told():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs/install.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(told) == sorted(extras["optional-dependencies"])
+
+
+# --- Python ---
+
+
+@pytest.fixture(scope="module")
+def samples(demo, tmp_path_factory) -> Path:
+    """Inputs under the names that the pages give them."""
+    folder = tmp_path_factory.mktemp("samples")
+    (folder / "PRODUCT.SAFE").symlink_to(demo.product)
+    (folder / "dem.tif").symlink_to(demo.dem)
     shape = {"count": 4, "height": 40, "width": 50, "dtype": "uint16", "crs": "EPSG:32631"}
     place = Affine(10, 0, 7e5, 0, -10, 5e6)
-    with rasterio.open("four_bands.tif", "w", driver="GTiff", transform=place, **shape) as file:
-        file.write(np.full((4, 40, 50), 700, np.uint16))
-    run(python_examples()[1])
-    with rasterio.open("out.tif") as dataset:
-        assert dataset.res == (5.0, 5.0)
-        assert dataset.tags()["model"] == "mine"
+    with rasterio.open(
+        folder / "four_bands.tif", "w", driver="GTiff", transform=place, **shape
+    ) as file:
+        file.write(np.random.default_rng(0).integers(600, 900, (4, 40, 50), dtype=np.uint16))
+        file.descriptions = ("B02", "B03", "B04", "B08")
+    ground = Affine(0.5, 0, 500_000, 0, -0.5, 4_500_000)
+    city = MapScene(made_city((600, 600), 5)[None], ground, "EPSG:32631", ("PAN",))
+    write_skysat_collect(folder / "BURST", city, frames=5, shape=(96, 112))
+    return folder
 
 
-def python_examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def test_readme_commands_exist():
-    """Every option and command of the README is one of the command line."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = [ln for b in blocks for ln in b.splitlines() if ln.startswith("l1bsr-geo ")]
-    assert len(lines) >= 7
-    helps: dict[str, str] = {}
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        command = words[1:3] if words[1] in ("models", "simulate") else words[1:2]
-        if " ".join(command) not in helps:
-            done = subprocess.run(
-                [sys.executable, "-m", "l1bsr_geo", *command, "--help"],
-                capture_output=True,
-                text=True,
-                check=True,
-                env={"COLUMNS": "200", "TERM": "dumb", "PATH": ""},
-            )
-            helps[" ".join(command)] = done.stdout
-        for option in (w for w in words if w.startswith("--")):
-            assert option in helps[" ".join(command)], line
+RUN = [b for b in find_blocks("python") if b.page != "docs/clusters.md"]  # test_cluster_docs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebook(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", RUN, ids=str)
+def test_python_runs(block, samples, tmp_path, monkeypatch):
+    """Each by itself, as a user would, whose warnings are not errors."""
     monkeypatch.chdir(tmp_path)
-    notebook = json.loads(path.read_text())
-    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    assert not any(
-        c.get("outputs") for c in notebook["cells"]
-    )  # outputs stay out of the repository
-    run("\n".join(cells))
+    for path in samples.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    if block.remark.startswith("not run: "):
+        assert len(block.remark) > 15
+        check_imports(block.text)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", L1bsrGeoWarning)
+        exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
+    for path in {*tmp_path.glob("*.tif")} - {tmp_path / p.name for p in samples.iterdir()}:
+        with rasterio.open(path) as written:
+            assert written.dataset_mask().any(), path.name
+
+
+def check_imports(source: str) -> None:
+    """What is ours in it is there."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("l1bsr_geo"):
+            exec(compile(ast.Module([node], []), "page", "exec"), {})
+
+
+# --- links ---
+
+
+def test_links_lead_somewhere():
+    """In the repository, as it is read on a server of repositories; the site has its own test."""
+    found = 0
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^()\s]+)\)", without_code(page.read_text())):
+            if target.startswith("https://"):
+                continue
+            path, _, anchor = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), (page.name, target)
+            assert there.is_relative_to(ROOT), (page.name, target)
+            assert not anchor or anchor in anchors(there), (page.name, target)
+            found += 1
+    assert found > 20
+
+
+def anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.*)$", without_code(page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+# --- the catalog ---
 
 
 def test_catalog_is_hydromt_v1():
