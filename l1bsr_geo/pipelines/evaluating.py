@@ -16,10 +16,14 @@ from l1bsr_geo.pipelines.stages import read_terrain
 from l1bsr_geo.readers.inputs import read_input
 from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.report.correspondence import Correspondence
+from l1bsr_geo.report.crops import cut_crops
+from l1bsr_geo.report.page import write_page
+from l1bsr_geo.report.patches import Patch, choose_patches
 from l1bsr_geo.report.quality import Quality, measure_quality
 from l1bsr_geo.report.reference import Scores, compare_with_reference
 from l1bsr_geo.report.result import Result
 
+_WINDOWS = 12  # sample windows, at most
 _CONSTANT = "constant "  # how the tag of an assumed height begins
 _OF_GRIDS = "that of the location grids"
 
@@ -66,7 +70,7 @@ def evaluate(
     gipp: PathLike | None = None,
     mtf: float | None = None,
     peak: float | None = None,
-    windows: int = 12,
+    windows: int = _WINDOWS,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Evaluation:
@@ -99,16 +103,17 @@ def evaluate(
         check_destination(Path(report), known, overwrite=overwrite)
     opened = Result.open(result)
     pair = quality = scores = None
+    patches: list[Patch] = []
     if source is not None:
         job = _job_of(opened, source, dem, geoid, gipp)
         pair = _find(job, opened)
-        quality = measure_quality(pair, mtf=mtf, windows=windows, seed=seed)
+        patches = choose_patches(pair, windows, seed)
+        quality = measure_quality(pair, mtf=mtf, patches=patches, windows=windows, seed=seed)
     if reference is not None:
         scores = compare_with_reference(opened, reference, peak=peak, seed=seed)
-    evaluation = Evaluation(opened, quality, scores)
-    if report is not None and pair is not None:
-        _write_report(evaluation, pair, Path(report))
-    return evaluation
+    if report is not None and pair is not None and quality is not None:
+        write_page(pair, quality, scores, cut_crops(pair, patches), report)
+    return Evaluation(opened, quality, scores)
 
 
 def add_report(job: Job, written: Path) -> None:
@@ -121,13 +126,9 @@ def add_report(job: Job, written: Path) -> None:
     if job.report is not None:
         opened = Result.open(written)
         pair = _find(job, opened)
-        _write_report(Evaluation(opened, measure_quality(pair)), pair, Path(job.report))
-
-
-def _write_report(evaluation: Evaluation, pair: Correspondence, path: Path) -> None:
-    from l1bsr_geo.report.page import write_page
-
-    write_page(pair, evaluation.quality, evaluation.scores, path)
+        patches = choose_patches(pair, _WINDOWS)
+        quality = measure_quality(pair, patches=patches)
+        write_page(pair, quality, None, cut_crops(pair, patches), job.report)
 
 
 def _check_options(

@@ -159,17 +159,19 @@ class Correspondence:
         left, top = (int(np.floor(v)) - _REACH for v in low)
         right, bottom = (int(np.ceil(v)) + _REACH for v in high)
         block = Window(left, top, right - left, bottom - top).intersect(self.result.grid.window)
-        chosen = [self.result.bands.index(b) for b in self.bands]
-        pixels = self.result.read(block)[chosen].astype(np.float64) if min(block.shape) else None
-        if pixels is None:
-            return Look(window, block, at, origin, np.empty((0, 0, 0)))
-        return Look(window, block, at, origin, self._as_source(pixels))
+        pixels = self.read_result(block) if min(block.shape) else np.empty((0, 0, 0))
+        return Look(window, block, at, origin, pixels)
 
     def read_source(self, window: Window) -> tuple[F64, Mask]:
         """Bands of a window of the input, zero-based DN, and validity, (C, height, width)."""
         views = BandScene(self.stack).read(window)
         at = [self.stack.bands.index(b) for b in self.bands]
         return views.pixels[0, at].astype(np.float64), views.valid[0, at]
+
+    def read_result(self, window: Window) -> F64:
+        """Bands of a window of the result as zero-based DN of the input, NaN where unknown."""
+        chosen = [self.result.bands.index(b) for b in self.bands]
+        return self._as_source(self.result.read(window)[chosen].astype(np.float64))
 
     def _as_source(self, pixels: F64) -> F64:
         """DN of the result as zero-based DN of the input."""

@@ -85,7 +85,7 @@ def _lattice(area: Window, side: int, count: int, seed: int) -> list[Window]:
     if min(area.shape) < side:
         return []
     fits = [n // side for n in area.shape]
-    limit = max(1, int(np.ceil(np.sqrt(4 * count))))
+    limit = max(1, int(np.ceil(np.sqrt(16 * count))))
     rows, cols = (
         np.rint(np.linspace(0, n - side, min(fit, limit))).astype(int)
         if min(fit, limit) > 1

@@ -6,14 +6,14 @@ scene. What they are and which limits an alarm has is said with each.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.report.band_shifts import BandShifts, measure_band_shifts
 from l1bsr_geo.report.consistency import Consistency, measure_consistency
 from l1bsr_geo.report.correspondence import Correspondence
-from l1bsr_geo.report.patches import choose_patches, fit_mtf
+from l1bsr_geo.report.patches import Patch, choose_patches, fit_mtf
 from l1bsr_geo.report.result import Result
 from l1bsr_geo.report.seams import Seams, measure_seams
 from l1bsr_geo.report.spectrum import Pattern, Spectrum, find_pattern, measure_spectrum
@@ -63,6 +63,7 @@ def measure_quality(
     pair: Correspondence,
     *,
     mtf: float | None = None,
+    patches: Sequence[Patch] | None = None,
     windows: int = 12,
     seed: int = 0,
 ) -> Quality:
@@ -72,14 +73,15 @@ def measure_quality(
         pair: a result and its input.
         mtf: what the blur between the two leaves of the input's Nyquist frequency; that under which
             they agree best where None.
-        windows: sample windows, at most.
+        patches: sample windows; `choose_patches` draws them where None.
+        windows: how many, at most.
         seed: of their choice.
     """
     scale = pair.scale
     if scale < 0.95:
         why = f"the result is coarser than its input ({1 / scale:.2g} times)"
         return Quality(scale, missing=(("consistency", why),))
-    patches = choose_patches(pair, windows, seed)
+    patches = choose_patches(pair, windows, seed) if patches is None else patches
     if not patches:
         why = "no window of 32 px that both images fill"
         return Quality(scale, missing=(("consistency", why),))

@@ -17,11 +17,12 @@ from rasterio.windows import Window
 from l1bsr_geo.errors import BadInputError
 
 Picture: TypeAlias = npt.NDArray[Any] | str | os.PathLike[str]
-_Masked: TypeAlias = np.ma.MaskedArray[Any, np.dtype[Any]]
+Masked: TypeAlias = np.ma.MaskedArray[Any, np.dtype[Any]]
 
 _SIDE = 512  # [px] of the image after that are shown of a file, at most
 _GAP = 8  # [px] of white between the two
-_NATURAL = ("B04", "B03", "B02")
+NATURAL = ("B04", "B03", "B02")
+"""What is drawn red, green, blue, where it is there."""
 
 
 def write_quicklook(before: Picture, after: Picture, path: str | os.PathLike[str]) -> Path:
@@ -46,28 +47,29 @@ def write_quicklook(before: Picture, after: Picture, path: str | os.PathLike[str
     if isinstance(before, (str, os.PathLike)) and isinstance(after, (str, os.PathLike)):
         first, second = _read_same_ground(before, after)
     else:
-        first, second = _as_masked(before), _as_masked(after)
+        first, second = as_masked(before), as_masked(after)
     if len(first) != len(second) or len(first) not in (1, 3):
         raise BadInputError(
             f"a quicklook needs one band or three, the same in both images; the image before has "
             f"{len(first)} and the image after {len(second)}"
         )
     height, width = (max(sizes) for sizes in zip(first.shape[1:], second.shape[1:], strict=True))
-    limits = _limits(first)
-    left, right = (_stretch(_enlarge(image, height, width), limits) for image in (first, second))
+    limits = find_limits(first)
+    left, right = (stretch(_enlarge(image, height, width), limits) for image in (first, second))
     gap = np.full((len(left), height, _GAP), 255, np.uint8)
     _write_png(Path(path), np.concatenate([left, gap, right], axis=2))
     return Path(path)
 
 
-def _as_masked(image: Any) -> _Masked:
+def as_masked(image: Any) -> Masked:
+    """(band, y, x), masked where not finite."""
     array = np.ma.masked_invalid(image)
     return array[None] if array.ndim == 2 else array
 
 
 def _read_same_ground(
     before: str | os.PathLike[str], after: str | os.PathLike[str]
-) -> tuple[_Masked, _Masked]:
+) -> tuple[Masked, Masked]:
     """The middle of what two files share; by place on the map, or else by share of the image."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # sensor geometry is fine
@@ -97,30 +99,31 @@ def _middle(low: float, high: float, size: int, wanted: float) -> tuple[int, int
     return start + spare // 2, stop - (spare - spare // 2)
 
 
-def _read(file: DatasetReader, window: Window) -> _Masked:
+def _read(file: DatasetReader, window: Window) -> Masked:
     names = list(file.descriptions)
-    if all(band in names for band in _NATURAL):
-        bands = [names.index(band) + 1 for band in _NATURAL]
+    if all(band in names for band in NATURAL):
+        bands = [names.index(band) + 1 for band in NATURAL]
     else:
         bands = [1, 2, 3] if file.count > 2 else [1]
-    return _as_masked(file.read(bands, window=window, masked=True))
+    return as_masked(file.read(bands, window=window, masked=True))
 
 
-def _enlarge(image: _Masked, height: int, width: int) -> _Masked:
+def _enlarge(image: Masked, height: int, width: int) -> Masked:
     """By repeating pixels."""
     rows = np.arange(height) * image.shape[1] // height
     cols = np.arange(width) * image.shape[2] // width
     return image[:, rows[:, None], cols]
 
 
-def _limits(image: _Masked) -> npt.NDArray[np.float64]:
+def find_limits(image: Masked) -> npt.NDArray[np.float64]:
     """(2, C): values drawn black and white."""
     if np.ma.getmaskarray(image).all((1, 2)).any():
         raise BadInputError("the image before has a band without data; there is nothing to show")
     return np.array([np.percentile(channel.compressed(), (2, 98)) for channel in image]).T
 
 
-def _stretch(image: _Masked, limits: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+def stretch(image: Masked, limits: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Values to 1 (black) ... 255 (white) between limits, and 0 where masked."""
     low, high = limits[:, :, None, None]
     share = (image.filled(0) - low) / np.maximum(high - low, np.finfo(float).tiny)
     drawn = np.rint(1 + 254 * np.clip(share, 0, 1)).astype(np.uint8)
