@@ -16,6 +16,7 @@ from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.array_pixels import ArraySource
 from l1bsr_geo.readers.array_place import grid_of_array
 from l1bsr_geo.readers.geotiff import read_opened
+from l1bsr_geo.readers.sentinel2_metadata import BANDS
 from l1bsr_geo.readers.sources import MaskedSource
 
 VALID = "valid"
@@ -69,9 +70,14 @@ def read_band_array(array: xr.DataArray, bands: Sequence[str] | None) -> BandSta
         BadInputError: its bands cannot be told apart, its coordinates are not those of an image.
     """
     layers = sources_of(array)
-    facade = _ArrayRaster(array)
-    stack = read_opened(facade, facade.name, bands, dict(enumerate(layers, 1)))
     grid = grid_of_array(array)
+    facade = _ArrayRaster(array)
+    named = facade.descriptions
+    if bands is None and all(named) and not set(named) & set(BANDS):  # of another sensor
+        sources = {str(name): layer for name, layer in zip(named, layers, strict=True)}
+        first = str(named[0])
+        return BandStack(sources, dict.fromkeys(sources, grid), first, nodata=facade.nodata)
+    stack = read_opened(facade, facade.name, bands, dict(enumerate(layers, 1)))
     told = {name: value for name, value in stack.attrs.items() if name not in ("rpcs", "gcps")}
     return replace(stack, grids=dict.fromkeys(stack.bands, grid), attrs=told)
 
