@@ -50,7 +50,7 @@ _NETWORKS = {
 }
 _COLOURS = 3  # bands of the networks that are not "-pan"
 _LARGE = 640 * 640  # pixels of a frame that is learnt from by crops
-_ONLINE_CROP, _OFFLINE_CROP, _PAIR_CROP = 256, 128, 96  # [px]
+_ONLINE_CROP, _OFFLINE_CROP, _PAIR_CROP = 256, 192, 96  # [px]
 _PAIR_STEPS = 500
 
 

@@ -201,7 +201,7 @@ def read_options():
     parser.add_argument("--noise", nargs="+", default=list(NOISES), choices=NOISES)
     parser.add_argument("--methods", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--crop", type=int, default=256, help="[px] of the clip, its middle")
-    parser.add_argument("--learn-crop", type=int, default=128, help="[px] of samples offline")
+    parser.add_argument("--learn-crop", type=int, default=192, help="[px] of samples offline")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--set", action="append", default=[], metavar="ROW.NAME=VALUE")
     parser.add_argument("--json", type=Path)
