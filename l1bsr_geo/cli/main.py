@@ -164,7 +164,10 @@ def sr(
     sensor: SensorOption = Sensor.AUTO,
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a model, see `models list`; learned ones by default."),
+        typer.Option(
+            help="Name of a model, see `models list`, or a file: .onnx, .pt2, or the .yaml spec "
+            "of one; learned ones by default."
+        ),
     ] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
     weights: Annotated[
@@ -332,7 +335,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the landscape.")] = 0,
 ) -> None:
-    """Make a product, super-resolve it, and leave a COG and a before/after picture."""
+    """Make a product, super-resolve it, and leave a COG, a report and a before/after picture."""
     from l1bsr_geo.pipelines.demo import run_demo
 
     with show_progress("super-resolving") as progress:

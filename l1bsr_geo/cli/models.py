@@ -1,4 +1,4 @@
-"""`l1bsr-geo models`: list, show, fetch and import."""
+"""`l1bsr-geo models`: list, show, export, fetch and import."""
 
 import sys
 from collections.abc import Iterator
@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from l1bsr_geo.cli.console import console, plain
+from l1bsr_geo.cli.options import OverwriteOption
 
 if TYPE_CHECKING:
     from l1bsr_geo.models.entries import Entry
 
-app = typer.Typer(help="List, show, fetch and import models.", no_args_is_help=True)
+app = typer.Typer(help="List, show, export, fetch and import models.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -60,7 +61,7 @@ def _say_weights(entry: "Entry") -> Iterator[tuple[str, str, str, str]]:
 
 @app.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    name: Annotated[str, typer.Argument(help="Name of a model, or a model file.")],
     scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
     recipe: Annotated[
         bool, typer.Option("--recipe", help="The recipe that shipped weights were made by.")
@@ -70,8 +71,12 @@ def show_model(
     from l1bsr_geo.errors import BadOptionError
     from l1bsr_geo.models.cards import write_card
     from l1bsr_geo.models.checkpoint import find_shipped, find_weights
+    from l1bsr_geo.models.model_file import is_model_file
     from l1bsr_geo.models.registry import find_entry
 
+    if is_model_file(name):
+        _show_file(name)
+        return
     entry = find_entry(name)
     unusual = entry.unusual(scale)
     if not entry.takes_weights:
@@ -87,6 +92,52 @@ def show_model(
         print(path.with_suffix(".md").read_text("utf-8"), end="")
     else:
         print(write_card(path, name=name), end="")
+
+
+def _show_file(name: str) -> None:
+    """What is told of a model file, and what was measured where nothing is told."""
+    from l1bsr_geo.models.registry import Model
+
+    model = Model.from_file(name, device="cpu")
+    bands = " ".join(model.spec.bands) if model.spec.bands else f"any {model.spec.channels or ''}"
+    print(f"# {model.spec.name}\n")
+    for what, value in (
+        *(("bands", bands), ("scale", model.spec.scale), ("halo [px]", model.spec.halo)),
+        *(("gain [DN per unit]", f"{model.spec.gain:g}"), ("aligned", model.spec.aligned)),
+        *(("multiple", model.spec.multiple), ("source", model.spec.source or "not told")),
+        *(("licence", model.licence or "not told"), ("sha256", model.weights_sha256)),
+    ):
+        print(f"- {what}: {value}")
+
+
+@app.command("export")
+def export_model(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    onnx: Annotated[Path | None, typer.Option(help="ONNX file to write.")] = None,
+    pt2: Annotated[
+        Path | None, typer.Option(help="Program of torch.export to write, ending in .pt2.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights, as for sr.")] = None,
+    scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a network as a file for other programs, and compare what both make."""
+    from l1bsr_geo.errors import BadOptionError
+    from l1bsr_geo.models import exporting
+
+    files = {".onnx": onnx, ".pt2": pt2}
+    asked = [(suffix, path) for suffix, path in files.items() if path is not None]
+    if not asked:
+        raise BadOptionError("nothing to write; give --onnx FILE, --pt2 FILE, or both")
+    for suffix, path in asked:
+        if path.suffix.lower() != suffix:
+            raise BadOptionError(f"--{suffix[1:]} {path}: expected a name ending in {suffix}")
+    for _, path in asked:
+        difference = exporting.export_model(
+            name, path, weights=weights, scale=scale, overwrite=overwrite
+        )
+        print(path)
+        console.print(f"differs from {name} by at most {difference:.2g} DN on random pixels")
 
 
 @app.command("fetch")

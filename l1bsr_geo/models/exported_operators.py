@@ -48,18 +48,24 @@ _REFUSED = frozenset({"as_strided", "resize_", "empty", "empty_strided"})
 
 _COMPOSITE = frozenset(
     """
-    adaptive_avg_pool2d adaptive_max_pool2d arange batch_norm broadcast_to channel_shuffle
-    chunk clamp_max clamp_min col2im contiguous conv1d conv2d conv3d conv_transpose2d detach
-    detach_ dropout einsum expand_as feature_dropout flatten fold full_like glu grid_sampler
-    group_norm hardswish hardswish_ im2col index_select instance_norm layer_norm
-    lift_fresh_copy linear linspace log_softmax matmul max_pool2d maximum meshgrid minimum
-    mish moveaxis movedim narrow new_full new_ones new_zeros norm ones ones_like pad
-    pixel_shuffle pixel_unshuffle prelu reflection_pad1d replication_pad1d reshape roll
-    rot90 rsub scaled_dot_product_attention silu silu_ softmax softplus split
-    split_with_sizes square_ squeeze squeeze_ stack std std_mean sum swapaxes t tensor_split
-    tile to transpose_ type_as unbind unflatten unfold unsafe_chunk unsafe_split unsqueeze_
-    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest2d
-    upsample_nearest_exact2d var var_mean view_as zeros zeros_like
+    _convolution _unsafe_view adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d
+    addcdiv addcmul addmm all amax amin any arange argmax argmin avg_pool1d batch_norm
+    bilinear broadcast_to celu channel_shuffle chunk clamp_max clamp_min col2im contiguous
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d cosine_similarity cumsum detach
+    detach_ diff divide dropout einsum expand expand_as feature_dropout fill_ flatten flip
+    floor_divide fold full_like glu grid_sampler group_norm hardsigmoid hardswish hardswish_
+    hardtanh_ hstack im2col index_select instance_norm isfinite isinf isnan layer_norm
+    leaky_relu_ lerp lift_fresh_copy linear linspace log_softmax logit logsumexp masked_fill
+    matmul max max_pool2d maximum mean meshgrid min minimum mish moveaxis movedim multiply
+    nan_to_num narrow new_full new_ones new_zeros norm one_hot ones ones_like pad permute
+    pixel_shuffle pixel_unshuffle prelu prod reflection_pad1d relu6 replication_pad1d reshape
+    roll rot90 rrelu rsub scalar_tensor scaled_dot_product_attention select_scatter selu silu
+    silu_ slice_scatter softmax softplus split split_with_sizes square square_ squeeze
+    squeeze_ stack std std_mean subtract sum swapaxes swapdims t tensor_split tile to
+    transpose transpose_ true_divide type_as unbind unflatten unfold unsafe_chunk unsafe_split
+    unsqueeze_ upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest2d
+    upsample_nearest_exact2d upsample_trilinear3d var var_mean view_as vstack zero_ zeros
+    zeros_like
     """.split()  # noqa: SIM905
 )
 """Made of others, so that torch does not tag them; each computes tensors from tensors."""

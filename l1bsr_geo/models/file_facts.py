@@ -56,6 +56,7 @@ class FileFacts:
         scene_statistics: whether it takes what is pooled over the scene; only our own do.
         source: paper and place.
         licence: SPDX name.
+        weights_sha256: of the weights that it was made of.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FileFacts:
     scene_statistics: bool = False
     source: str = ""
     licence: str | None = None
+    weights_sha256: str | None = None
 
     def as_json(self) -> str:
         """All that is told and not as usual."""
@@ -257,6 +259,7 @@ _FITS: Mapping[str, Callable[[Any], Any]] = {
     "scene_statistics": lambda value: value if isinstance(value, bool) else None,
     "source": _source,
     "licence": _text,
+    "weights_sha256": _text,
 }
 _LIST = ", ".join(_FITS)
 _EXPECTED = {
@@ -274,4 +277,5 @@ _EXPECTED = {
     "scene_statistics": "true or false",
     "source": "a text",
     "licence": "an SPDX name",
+    "weights_sha256": "the hash of the weights it was made of",
 }

@@ -115,6 +115,45 @@ class REC(nn.Module):
             return self.tail(deep), torch.stack(pooled, 1)
 
 
+class PoolingREC(nn.Module):
+    """REC as one graph, for files: it is told what is pooled, or, where that is NaN, it pools.
+
+    Args:
+        rec: whose layers it uses.
+    """
+
+    def __init__(self, rec: REC) -> None:
+        super().__init__()
+        self.rec = rec
+
+    def forward(self, image: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Restore.
+
+        Args:
+            image: (B, C, H, W) [DN / gain].
+            told: (groups, blocks, width), as ``REC.scene_statistics`` gives them, or NaN.
+
+        Returns:
+            (B, C, 2 H, 2 W) [DN / gain], and what was used, averaged over the batch.
+        """
+        deep = shallow = self.rec.head(image)
+        used: list[Tensor] = []
+        *groups, last = self.rec.body
+        for group, of_group in zip(groups, told.unbind(0), strict=True):
+            before = deep
+            *blocks, end = group.body
+            for block, frozen in zip(blocks, of_group.unbind(0), strict=True):
+                first, rectify, second, attention = block.body
+                added = second(rectify(first(deep)))
+                frozen = frozen[None, :, None, None]
+                pooled = torch.where(frozen.isnan(), added.mean((-2, -1), keepdim=True), frozen)
+                factors, seen = attention(pooled)
+                deep = deep + added * factors
+                used.append(seen.mean(0))
+            deep = before + end(deep)
+        return self.rec.tail(shallow + last(deep)), torch.stack(used).reshape(told.shape)
+
+
 class _Group(nn.Module):
     def __init__(self, blocks: int, width: int, reduction: int) -> None:
         super().__init__()

@@ -124,8 +124,9 @@ class Model:
     ) -> "Model":
         """A network that was exported: ONNX, a program of ``torch.export``, or the spec of one.
 
-        The spec, in YAML, says what the file itself does not. Nothing in the file is run as code. It computes in float32, and it travels as its path and
-        its hash: other machines must see it there.
+        The spec, in YAML, says what the file itself does not. Nothing in a file is run as code.
+        It computes in float32, and it travels as its path and its hash: other machines must see it
+        there.
 
         Args:
             path: ending in .onnx, .pt2, .yaml or .yml.

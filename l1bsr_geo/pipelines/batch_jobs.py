@@ -50,7 +50,9 @@ _AS_TEXT: Mapping[str, Any] = {  # what a file says otherwise than a function ta
     "bands": str | Sequence[str] | None,
     "model": str | None,
     "no_ortho": bool,
-} | dict.fromkeys(("gipp", "layers", "uncertainty", "report", "dem", "geoid", "weights"), Path | None)
+} | dict.fromkeys(
+    ("gipp", "layers", "uncertainty", "report", "dem", "geoid", "weights"), Path | None
+)
 
 
 @dataclass(frozen=True)

@@ -166,18 +166,15 @@ def write_result(
         sources=[job.source],
         overwrite=job.overwrite,
         elevation=terrain,
-        made_of=say_job(job) | {name: facts[name] for name in _RESTORING if name in facts},
+        made_of=say_made_of(job, facts),
         resume=job.resume,
         progress=progress,
     )
 
 
-def write_uncertainty(job: Job, result: LazyResult, progress: Progress | None) -> None:
-    """The uncertainty of a result, where it was asked for, in a file of its own."""
-    told = result.uncertainty
-    if told is not None and job.uncertainty is not None:
-        own = replace(job, output=job.uncertainty)
-        write_result(own, told.image, told.terrain, told.facts, progress)
+def say_made_of(job: Job, facts: Mapping[str, str]) -> dict[str, str]:
+    """All that the pixels of a result depend on, so that a run can be taken up again."""
+    return say_job(job) | {name: facts[name] for name in _RESTORING if name in facts}
 
 
 def say_origin(job: Job, terrain: AnyElevation) -> dict[str, str]:

@@ -86,7 +86,8 @@ def super_resolve(
     with connect(scheduler, workers):
         written = restore(job, restorer, tile, progress)
     add_report(job, written)
-    return add_item(job, written, weights)
+    own = model if isinstance(model, str) and Path(model).is_file() else None
+    return add_item(job, written, weights or own)
 
 
 def _check_outputs(job: Job) -> None:
@@ -101,7 +102,8 @@ def _check_outputs(job: Job) -> None:
         if os.path.abspath(path) in taken:
             raise BadOptionError(f"{option} {path}: is another output, too; give another name")
         taken.add(os.path.abspath(path))
-        check_destination(Path(path), [job.source], overwrite=job.overwrite)
+        kept = job.resume and option == "--uncertainty"  # it is written first; see there
+        check_destination(Path(path), [job.source], overwrite=job.overwrite or kept)
 
 
 def load_restorer(
