@@ -15,6 +15,7 @@ from affine import Affine
 from rasterio.transform import GCPTransformer
 
 from l1bsr_geo.geometry.affine import AffineModel, lonlat_to_map
+from l1bsr_geo.geometry.location_grid import METRES_PER_DEGREE
 from l1bsr_geo.readers.geotiff import geometry_of
 
 Points: TypeAlias = npt.NDArray[np.float64]
@@ -24,6 +25,7 @@ _SIDE = 1024  # of the mask that is traced [px]
 _SPECK = 1e-3  # of the area: smaller holes and islands are left out
 _MOST_POINTS = 500
 _PIECES = 16  # of a side: straight in the image is not straight on the ground
+_STRAIGHT = 0.1  # px that a point must leave the line of its neighbours to be told
 _DIGITS = 7  # of a degree: a centimetre
 
 
@@ -68,7 +70,8 @@ def find_footprint(raster: Any, height: float | None = None) -> Footprint | None
         return np.column_stack([(lon - centre + 180) % 360 - 180 + centre, lat])
 
     outline = shapely.segmentize(outline, max(raster.shape) / _PIECES)
-    area = shapely.transform(outline, place)
+    pixel = _measure_pixel(raster, localize, *middle)
+    area = shapely.transform(outline, place).simplify(_STRAIGHT * pixel / METRES_PER_DEGREE)
     if not area.is_valid:
         area = shapely.make_valid(area)
     west, south, east, north = area.bounds
@@ -76,7 +79,7 @@ def find_footprint(raster: Any, height: float | None = None) -> Footprint | None
     return Footprint(
         _wind(_cut_at_antimeridian(area)),
         tuple(round(float(v), _DIGITS) for v in box or area.bounds),  # type: ignore[arg-type]
-        _measure_pixel(raster, localize, *middle),
+        pixel,
     )
 
 

@@ -39,6 +39,8 @@ COMMON_NAMES: Mapping[str, str] = {
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _GEOTIFF = "image/tiff; application=geotiff"
+_TYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+_TYPES += ["float32", "float64"]
 _OURS = re.compile(r"l1bsr_geo (\S+)")
 
 
@@ -127,7 +129,8 @@ def _ground_height(tags: Mapping[str, str]) -> float | None:
 def _describe_band(raster: Any, index: int) -> dict[str, Any]:
     tags, nodata = raster.tags(index), raster.nodatavals[index - 1]
     name = raster.descriptions[index - 1] or str(index)
-    band: dict[str, Any] = {"name": name, "data_type": str(np.dtype(raster.dtypes[index - 1]))}
+    kind = raster.dtypes[index - 1]
+    band: dict[str, Any] = {"name": name, "data_type": kind if kind in _TYPES else "other"}
     if name in COMMON_NAMES:
         band["eo:common_name"] = COMMON_NAMES[name]
     if tags.get("wavelength_unit") == "nm" and (length := _positive(tags.get("wavelength"))):

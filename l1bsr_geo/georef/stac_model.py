@@ -11,15 +11,17 @@ import safetensors
 import l1bsr_geo
 from l1bsr_geo.georef.stac_file import multihash
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.checkpoint import find_cached, find_shipped, read_facts
+from l1bsr_geo.models.checkpoint import find_shipped, read_facts
 from l1bsr_geo.models.entries import MODELS, Entry
-from l1bsr_geo.models.stored import hash_file
+from l1bsr_geo.models.stored import find_cached, hash_file
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 """The extension."""
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]")
 _SPDX = re.compile(r"[\w\-.+]+")
+_ARTIFACTS = {"": "weights", ".safetensors": "safetensors.torch.save_file"}
+_ARTIFACTS |= {".onnx": "onnx.save", ".pt2": "torch.export.save"}
 _SETTINGS = ("scale", "precision", "tile_size", "tile_halo")
 
 
@@ -130,7 +132,7 @@ def _say_asset(
         "href": f"ni:///sha-256;{digest}",
         "title": f"Weights of {name}" + (f" x{spec.scale}" if spec else ""),
         "roles": ["mlm:model", "mlm:weights"],
-        "mlm:artifact_type": "safetensors.torch.save_file",
+        "mlm:artifact_type": _ARTIFACTS.get(file.suffix if file else "", _ARTIFACTS[""]),
         "file:checksum": multihash(sha256),
     }
     if file is None:
