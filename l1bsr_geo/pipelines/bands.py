@@ -32,9 +32,8 @@ from l1bsr_geo.pipelines.stages import (
     say,
     say_model,
     write_result,
-    write_uncertainty,
 )
-from l1bsr_geo.pipelines.uncertainty import map_uncertainty
+from l1bsr_geo.pipelines.uncertainty import map_uncertainty, write_uncertainty
 from l1bsr_geo.readers.inputs import read_input
 from l1bsr_geo.registration.bands import geometric_flow, register_bands
 from l1bsr_geo.tiling.cluster import connect
@@ -57,9 +56,8 @@ def restore_bands(job: Job, model: Model, tile: int | None, progress: Progress |
         progress: called with blocks done and blocks in all.
     """
     result = restore_lazily(job, read_stack(job, job.bands or model.spec.bands), model, tile)
-    written = write_result(job, result.image, result.terrain, result.facts, progress)
     write_uncertainty(job, result, progress)
-    return written
+    return write_result(job, result.image, result.terrain, result.facts, progress)
 
 
 def restore_lazily(job: Job, stack: BandStack, model: Model, tile: int | None) -> LazyResult:

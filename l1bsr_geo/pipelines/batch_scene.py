@@ -65,7 +65,9 @@ def settle_job(job: SceneJob, *, resume: bool) -> Outcome | None:
     try:
         for file in job.written:
             file.parent.mkdir(parents=True, exist_ok=True)
-            check_destination(file, [job.source], overwrite=job.options.get("overwrite", False))
+            mine = resume and file != job.output  # of the same run, or the command will say
+            overwrite = mine or job.options.get("overwrite", False)
+            check_destination(file, [job.source], overwrite=overwrite)
     except (L1bsrGeoError, OSError) as error:
         return Outcome(job, "failed", error=one_line(error))
     return None

@@ -26,9 +26,8 @@ from l1bsr_geo.pipelines.stages import (
     say,
     say_model,
     write_result,
-    write_uncertainty,
 )
-from l1bsr_geo.pipelines.uncertainty import map_uncertainty
+from l1bsr_geo.pipelines.uncertainty import map_uncertainty, write_uncertainty
 from l1bsr_geo.readers.rpc import rpcs_of
 from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.registration.frames import align_frames
@@ -50,11 +49,11 @@ def restore_burst(job: Job, model: Model, tile: int | None, progress: Progress |
     """
     burst = read_burst(job.source, job.camera, job.start, job.frames, job.reference)
     result = restore_lazily(job, burst, model, tile)
+    write_uncertainty(job, result, progress)
     written = write_result(job, result.image, result.terrain, result.facts, progress)
     if job.layers is not None:
         layers = result.map_layers(job)
         write_result(replace(job, output=job.layers), layers, result.terrain, result.facts, None)
-    write_uncertainty(job, result, progress)
     return written
 
 

@@ -1,23 +1,31 @@
 """How far a result can be trusted, pixel by pixel: a second image beside it."""
 
+import hashlib
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rasterio.errors import RasterioError
 
 from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.images.pixels import GeoImage, Scene, Views
-from l1bsr_geo.models.calibration import find_calibration
+from l1bsr_geo.models.calibration import Calibration, find_calibration
 from l1bsr_geo.models.ensemble import Ensemble, Method, can_leave_out, group_frames
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.models.shipped import made_views
+from l1bsr_geo.pipelines.job import Job, Progress
+from l1bsr_geo.pipelines.stages import LazyResult, say_made_of, write_result
+from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import DEFAULT_SIZE, TilePlan
 
 log = logging.getLogger(__name__)
 
+_MARK = "uncertainty_made_of"  # the tag that tells of which run a file is
 _NOTHING = 0.01  # [DN] a spread as small as this is of rounding
 
 
@@ -44,10 +52,9 @@ def map_uncertainty(
     """
     method: Method = "left-out" if can_leave_out(model.spec, frames) else "turned"
     _refuse_the_same(model, method)
-    known = None
-    if model.weights_sha256 or not model.identity.own:  # of one's own, the name tells nothing
-        spec = model.spec
-        known = find_calibration(spec.name, spec.scale, model.weights_sha256, method)
+    known = _find_calibration(model, scene, method)
+    if method == "turned":  # members differ by little: half the bits would be all that is seen
+        model = model.at_precision("fp32")
     spread = model.spread(Ensemble(method, known))
     # features of all frames are held at once
     size = plan.size if method == "turned" else min(plan.size, DEFAULT_SIZE)
@@ -66,6 +73,36 @@ def map_uncertainty(
         "uncertainty_method": f"spread of {_say(method, frames)}",
         "uncertainty_calibration": trusted,
     }
+
+
+def write_uncertainty(job: Job, result: LazyResult, progress: Progress | None) -> None:
+    """The uncertainty of a result, where it was asked for, in a file of its own.
+
+    To be written before the result, whose file tells that all is done. It takes longest, so a run
+    that is taken up again (``job.resume``) leaves one of the same job as it is.
+
+    Raises:
+        OutputExistsError: another file is there, and may not be replaced.
+    """
+    told = result.uncertainty
+    if told is None or job.uncertainty is None:
+        return
+    own, path = replace(job, output=job.uncertainty), Path(job.uncertainty)
+    made_of = json.dumps(say_made_of(own, told.facts), sort_keys=True)
+    mark = hashlib.sha256(made_of.encode()).hexdigest()
+    if job.resume and path.exists() and _mark_of(path) == mark:
+        log.info("%s is there already", path)
+        return
+    write_result(own, told.image, told.terrain, {**told.facts, _MARK: mark}, progress)
+
+
+def _mark_of(path: Path) -> str | None:
+    try:
+        with open_raster(path) as raster:
+            mark: str | None = raster.tags().get(_MARK)
+            return mark
+    except RasterioError:
+        return None  # no raster at all
 
 
 @dataclass(frozen=True)
@@ -96,6 +133,14 @@ class _Differences:
 
     def read(self, window: Window) -> Views:
         return self.scene.read(window)
+
+
+def _find_calibration(model: Model, scene: Scene, method: Method) -> Calibration | None:
+    """What is known of a model for the DN of a sensor; fractions are in units of their own."""
+    spec = model.spec
+    if scene.dtype.kind not in "iu" or (model.identity.own and not model.weights_sha256):
+        return None  # of one's own, the name tells nothing
+    return find_calibration(spec.name, spec.scale, model.weights_sha256, method)
 
 
 def _refuse_the_same(model: Model, method: Method) -> None:

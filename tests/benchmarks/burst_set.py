@@ -101,7 +101,7 @@ def has_photographs():
     return SHARED.is_dir()
 
 
-def read_sample(places, index, *, scale=2, side=SIDE, several=False, error=0.0):
+def read_sample(places, index, *, scale=2, side=SIDE, several=False, error=0.0, noise=NOISE):
     """The burst of a place: always the same.
 
     Args:
@@ -111,6 +111,7 @@ def read_sample(places, index, *, scale=2, side=SIDE, several=False, error=0.0):
         side: [px] of the frames.
         several: exposures are drawn from STEPS, but for the reference's, which is 1.
         error: relative, of the exposures that are told; motion and noise stay as without.
+        noise: times SkySat's.
     """
     seed = index + (1000 if places is VALIDATION else 0)
     exposures = np.ones(FRAMES)
@@ -121,7 +122,7 @@ def read_sample(places, index, *, scale=2, side=SIDE, several=False, error=0.0):
         (side, side),
         FRAMES,
         scale=scale,
-        noise=NOISE,
+        noise=noise,
         exposures=tuple(exposures.tolist()),
         exposure_error=error,
         seed=seed,

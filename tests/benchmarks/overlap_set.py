@@ -37,19 +37,21 @@ _WINDOW = 640  # [5 m px]
 _REDUCE = 2  # pixels of a photograph to one of 5 m
 
 
-def read_overlaps(index, kinds=("full",), size=SIZE):
+def read_overlaps(index, kinds=("full",), size=SIZE, noise=1.0):
     """Overlaps of one place that differ in nothing but their kind: always the same.
 
     Args:
         index: of the set, below ``COUNT`` or beyond.
         kinds: of ``KINDS``.
         size: [px] of the views.
+        noise: times the instrument's.
 
     Returns:
         {kind: Batch of one}: views (1, 2, 4, H, W) [DN], flow, truth (1, 4, 2 H, 2 W).
     """
     scene = _scene(index, needed_scene((size, size), BandShifts()))
-    made = {k: simulate_overlap(scene, (size, size), seed=index, **KINDS[k]) for k in kinds}
+    shape = (size, size)
+    made = {k: simulate_overlap(scene, shape, noise=noise, seed=index, **KINDS[k]) for k in kinds}
     return {
         kind: Batch(
             torch.from_numpy(m.views.astype(np.float32))[None],
