@@ -11,9 +11,9 @@ import torch
 
 from l1bsr_geo.errors import WeightsError
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.checkpoint import file_stem, read_facts
+from l1bsr_geo.models.checkpoint import read_facts
 from l1bsr_geo.models.entries import Entry, find_entry
-from l1bsr_geo.models.stored import hash_file
+from l1bsr_geo.models.stored import file_stem, hash_file
 
 Results: TypeAlias = Mapping[str, float | str | Mapping[str, float | str]]
 """What was measured on held-out data: row to a figure, or to figures by column."""

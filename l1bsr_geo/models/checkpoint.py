@@ -1,7 +1,6 @@
 """Weights on disk: reading them without running anything, and checking that they fit."""
 
 import json
-import os
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from l1bsr_geo.errors import MissingInputError, WeightsError
 from l1bsr_geo.models.checkpoint_parts import WHERE, Shapes, State, find_state
-from l1bsr_geo.models.stored import data_folder, hash_file, hash_git_blob
+from l1bsr_geo.models.stored import file_stem, find_cached, hash_file, hash_git_blob
 
 SHIPPED = Path(str(resources.files("l1bsr_geo.models.weights")))
 """The folder of the weights that come with the package."""
@@ -44,28 +43,6 @@ class PublishedWeights:
     def page(self) -> str:
         """Where a person finds them, and the licence's text."""
         return f"https://github.com/{self.repository}/tree/{self.commit}"
-
-
-def file_stem(name: str, scale: int | None = None) -> str:
-    """What a model's weights file is called, without its ending.
-
-    Args:
-        name: of the model.
-        scale: where it is not the model's usual one.
-    """
-    return name if scale is None else f"{name}-x{scale}"
-
-
-def find_cached(name: str, cache: str | Path | None = None, scale: int | None = None) -> Path:
-    """Where the converted weights of a model are kept, there or not.
-
-    Args:
-        name: of the model.
-        cache: folder; ``$L1BSR_GEO_CACHE``, or else the ``data_folder``, where None.
-        scale: where it is not the model's usual one.
-    """
-    folder = cache or os.environ.get("L1BSR_GEO_CACHE") or data_folder()
-    return Path(folder).expanduser() / f"{file_stem(name, scale)}.safetensors"
 
 
 def find_shipped(name: str, scale: int | None = None) -> Path | None:

@@ -14,14 +14,13 @@ from l1bsr_geo.errors import BadOptionError, MissingInputError, WeightsError
 from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
     check_fits,
-    find_cached,
     read_checkpoint,
     read_facts,
     read_provenance,
 )
 from l1bsr_geo.models.download import Progress, download
 from l1bsr_geo.models.entries import MODELS, find_entry
-from l1bsr_geo.models.stored import hash_file, hash_git_blob
+from l1bsr_geo.models.stored import find_cached, hash_file, hash_git_blob
 
 SERVER = "https://raw.githubusercontent.com"
 """Where published weights are fetched; ``$L1BSR_GEO_WEIGHTS_URL`` names a mirror of it."""

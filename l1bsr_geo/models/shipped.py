@@ -21,8 +21,9 @@ from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.models import checkpoint
 from l1bsr_geo.models.base import ModelSpec, Restorer
 from l1bsr_geo.models.cards import Results, write_card
-from l1bsr_geo.models.checkpoint import file_stem, find_shipped, read_facts
+from l1bsr_geo.models.checkpoint import find_shipped, read_facts
 from l1bsr_geo.models.entries import Entry, find_entry
+from l1bsr_geo.models.stored import file_stem
 
 Kind: TypeAlias = Literal["bands", "burst", "exposures"]
 """What is restored: bands of one acquisition, a burst, a burst of several exposure times."""

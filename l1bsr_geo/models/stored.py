@@ -21,6 +21,28 @@ def data_folder() -> Path:
     return Path(folder).expanduser().absolute()
 
 
+def file_stem(name: str, scale: int | None = None) -> str:
+    """What a model's weights file is called, without its ending.
+
+    Args:
+        name: of the model.
+        scale: where it is not the model's usual one.
+    """
+    return name if scale is None else f"{name}-x{scale}"
+
+
+def find_cached(name: str, cache: str | Path | None = None, scale: int | None = None) -> Path:
+    """Where the converted weights of a model are kept, there or not.
+
+    Args:
+        name: of the model.
+        cache: folder; ``$L1BSR_GEO_CACHE``, or else the ``data_folder``, where None.
+        scale: where it is not the model's usual one.
+    """
+    folder = cache or os.environ.get("L1BSR_GEO_CACHE") or data_folder()
+    return Path(folder).expanduser() / f"{file_stem(name, scale)}.safetensors"
+
+
 def hash_file(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     return _digest(path, hashlib.sha256())

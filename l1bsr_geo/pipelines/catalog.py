@@ -16,7 +16,6 @@ from l1bsr_geo.readers.data_catalog import (
     shipped_catalog,
     user_catalog,
 )
-from l1bsr_geo.readers.inputs import is_product, recognise_sensor
 
 PathLike = str | os.PathLike[str]
 
@@ -103,7 +102,7 @@ def add_source(
         MissingInputError: nothing is there.
         BadOptionError: a name that is taken or that is no name of a file.
     """
-    if not name or name != PurePosixPath(name).name or any(c in name for c in "{}*?[]:\\\n"):
+    if not name or name in (".", "..") or "/" in name or any(c in name for c in "{}*?[]:\\\n"):
         raise BadOptionError(f"{name!r} is no name; give one of letters, digits, - and _")
     own = user_catalog()
     if not overwrite and own.is_file() and name in read_entries(own):
@@ -153,6 +152,8 @@ def _say_path(path: Path) -> str:
 
 def recognise_driver(path: Path) -> str:
     """The HydroMT driver for what lies at a path."""
+    from l1bsr_geo.readers.inputs import is_product, recognise_sensor  # loads rasterio
+
     if recognise_sensor(path) == "skysat":
         return "skysat_l1a"
     return "s2_l1b" if is_product(path) else "rasterio"

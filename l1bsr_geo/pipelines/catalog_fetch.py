@@ -1,5 +1,6 @@
 """Fetching data by name: resumed, checked, in its place when it is whole."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,10 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, DownloadError
-from l1bsr_geo.models.checkpoint import find_cached, read_json
 from l1bsr_geo.models.download import Progress, download, read_url
-from l1bsr_geo.models.published import fetch as fetch_weights
-from l1bsr_geo.models.stored import HASHES, hash_file
+from l1bsr_geo.models.stored import HASHES, find_cached, hash_file
 from l1bsr_geo.readers.catalog_writing import put_source
 from l1bsr_geo.readers.data_catalog import (
     CatalogEntry,
@@ -60,6 +59,8 @@ def fetch_source(
         why = entry.metadata.get("access", "its catalog has no address of it")
         raise BadOptionError(f"{name} cannot be fetched: {why}")
     if fetch.model is not None:
+        from l1bsr_geo.models.published import fetch as fetch_weights  # loads torch
+
         return fetch_weights(fetch.model, accept_licence, progress=progress)
     check_place(entry)
     if fetch.unpack or fetch.zenodo:
@@ -111,8 +112,8 @@ def _fetch_folder(entry: CatalogEntry, unpack_it: bool, progress: Progress | Non
     """A folder of what archives or a record hold; appears when all is in it."""
     waiting = entry.place.with_name(f".{entry.place.name}.fetching")
     if not entry.place.exists():
-        waiting.mkdir(parents=True, exist_ok=True)
         files = list(_list_files(entry))
+        waiting.mkdir(parents=True, exist_ok=True)
         hashes = {str(f.path): _fetch_file(f, waiting, progress) for f in files}
         whole = waiting / "whole"
         _gather([waiting / f.path for f in files], whole, unpack_it)
@@ -147,7 +148,11 @@ def _list_files(entry: CatalogEntry) -> Iterator[RemoteFile]:
         return
     page = entry.metadata.get("source_url", fetch.zenodo)
     by_hand = f"download the files of {page} and put them into {entry.place}"
-    listed = read_json(read_url(fetch.zenodo, by_hand)).get("files")
+    try:
+        told = json.loads(read_url(fetch.zenodo, by_hand))
+    except ValueError:
+        told = None
+    listed = told.get("files") if isinstance(told, dict) else None
     if not isinstance(listed, list) or not listed:
         raise DownloadError(f"{fetch.zenodo}: the answer lists no files; {by_hand}")
     for told in listed:

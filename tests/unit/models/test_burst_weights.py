@@ -8,9 +8,9 @@ import safetensors.torch
 import torch
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError, WeightsError
-from l1bsr_geo.models.checkpoint import find_cached
 from l1bsr_geo.models.published import fetch, import_weights
 from l1bsr_geo.models.registry import MODELS, Model
+from l1bsr_geo.models.stored import find_cached
 
 
 @pytest.fixture(autouse=True)

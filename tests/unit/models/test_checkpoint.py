@@ -10,7 +10,6 @@ from l1bsr_geo.errors import MissingInputError, WeightsError
 from l1bsr_geo.models.checkpoint import (
     PublishedWeights,
     check_fits,
-    find_cached,
     find_shipped,
     find_weights,
     hash_file,
@@ -19,6 +18,7 @@ from l1bsr_geo.models.checkpoint import (
     read_facts,
     read_provenance,
 )
+from l1bsr_geo.models.stored import find_cached
 
 
 class Bomb:

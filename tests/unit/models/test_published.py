@@ -13,11 +13,10 @@ import safetensors.torch
 import torch
 
 from l1bsr_geo.errors import BadOptionError, DownloadError, WeightsError
-from l1bsr_geo.models.checkpoint import find_cached
 from l1bsr_geo.models.published import fetch, import_weights
 from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import MODELS, Model
-from l1bsr_geo.models.stored import hash_file, hash_git_blob
+from l1bsr_geo.models.stored import find_cached, hash_file, hash_git_blob
 
 
 class Server:
