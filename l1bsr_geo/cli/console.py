@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
@@ -57,6 +57,50 @@ def plain(message: str) -> str:
 @contextmanager
 def show_progress(doing: str, what: str = "blocks") -> Iterator[Callable[[int, int], None] | None]:
     """A bar with throughput and remaining time on a terminal; nothing elsewhere."""
+    start = time.monotonic()
+    with _show_bars(doing, spinner=True) as tell:
+
+        def advance(done: int, total: int) -> None:
+            if tell is not None:
+                tell(doing, done, total, f"{done / (time.monotonic() - start):.1f} {what}/s")
+
+        yield None if tell is None else advance
+
+
+@contextmanager
+def show_training(doing: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None] | None]:
+    """A bar with loss, best score and remaining time on a terminal; nothing elsewhere."""
+    doing = f"training {doing}"
+    with _show_bars(doing) as tell:
+
+        def advance(done: int, total: int, figures: Mapping[str, float]) -> None:
+            if tell is not None:
+                tell(doing, done, total, _say_figures(figures))
+
+        yield None if tell is None else advance
+
+
+@contextmanager
+def show_steps() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None] | None]:
+    """A bar with figures and remaining time to each thing that is done; nothing elsewhere."""
+    with _show_bars() as tell:
+
+        def advance(doing: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+            if tell is not None:
+                tell(doing, done, total, _say_figures(figures))
+
+        yield None if tell is None else advance
+
+
+def _say_figures(figures: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+@contextmanager
+def _show_bars(
+    *begun: str, spinner: bool = False
+) -> Iterator[Callable[[str, int, int, str], None] | None]:
+    """Bars on a terminal, of what is done, how much of how much, and a text; None elsewhere."""
     if not console.is_terminal:
         yield None
         return
@@ -71,20 +115,20 @@ def show_progress(doing: str, what: str = "blocks") -> Iterator[Callable[[int, i
     )
 
     columns = (
-        SpinnerColumn(),
+        *([SpinnerColumn()] if spinner else []),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[told]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(doing, total=None, rate="")
-        start = time.monotonic()
+        tasks = {doing: bar.add_task(doing, total=None, told="") for doing in begun}
 
-        def advance(done: int, total: int) -> None:
-            rate = f"{done / (time.monotonic() - start):.1f} {what}/s"
-            bar.update(task, completed=done, total=total, rate=rate)
+        def tell(doing: str, done: int, total: int, told: str) -> None:
+            if doing not in tasks:
+                tasks[doing] = bar.add_task(doing, total=None, told="")
+            bar.update(tasks[doing], completed=done, total=total, told=told)
 
-        yield advance
+        yield tell

@@ -1,14 +1,12 @@
 """`l1bsr-geo denoise`."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from l1bsr_geo.cli.console import console
+from l1bsr_geo.cli.console import show_steps
 from l1bsr_geo.cli.options import (
     Device,
     OverwriteOption,
@@ -21,8 +19,6 @@ from l1bsr_geo.errors import BadOptionError
 
 if TYPE_CHECKING:
     from l1bsr_geo.restoration.noise_level import Noise
-
-Progress: TypeAlias = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 class Method(StrEnum):
@@ -135,7 +131,7 @@ def denoise_video(
         resume=resume,
         overwrite=overwrite,
     )
-    with _show_denoising() as progress:
+    with show_steps() as progress:
         done = run_denoising(job, progress)
     print(done.result)
     _say_noise("noise of single frames", done.noise)
@@ -190,38 +186,3 @@ def read_frames(text: str | None) -> slice | None:
 def _say_noise(what: str, noise: "Noise | None") -> None:
     if noise is not None:
         print(f"{what}: variance = {noise.a:.4g} x + {noise.b:.4g} [DN^2]")
-
-
-@contextmanager
-def _show_denoising() -> Iterator[Progress | None]:
-    """A bar with loss, PSNR and remaining time on a terminal; nothing elsewhere."""
-    if not console.is_terminal:
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        tasks = {}
-
-        def advance(doing: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-            if doing not in tasks:
-                tasks[doing] = bar.add_task(doing, total=None, figures="")
-            told = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            bar.update(tasks[doing], completed=done, total=total, figures=told)
-
-        yield advance

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from l1bsr_geo.cli.console import console
+from l1bsr_geo.cli.console import console, show_training
 from l1bsr_geo.cli.options import (
     AoiOption,
     DemOption,
@@ -21,7 +21,6 @@ from l1bsr_geo.cli.options import (
     SensorOption,
     number_or_name,
 )
-from l1bsr_geo.cli.train import _show_training
 
 
 def finetune_network(
@@ -58,7 +57,7 @@ def finetune_network(
     from l1bsr_geo.pipelines.finetune import finetune
     from l1bsr_geo.pipelines.job import read_aoi
 
-    with _show_training(f"on {source.name}") as progress:
+    with show_training(f"on {source.name}") as progress:
         done = finetune(
             source,
             out,

@@ -1,13 +1,11 @@
 """`l1bsr-geo train`."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from l1bsr_geo.cli.console import console
+from l1bsr_geo.cli.console import console, show_training
 from l1bsr_geo.cli.options import Device
 
 
@@ -39,7 +37,7 @@ def train_network(
     from l1bsr_geo.pipelines.training import train
 
     folder = out or Path("runs") / config.stem
-    with _show_training(method) as progress:
+    with show_training(method) as progress:
         training = train(
             config,
             folder,
@@ -62,38 +60,3 @@ def train_network(
         console.print("go on with --resume", highlight=False)
     if training.ended == "interrupted":
         raise typer.Exit(130)
-
-
-@contextmanager
-def _show_training(doing: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None] | None]:
-    """A bar with loss, best score and remaining time on a terminal; nothing elsewhere."""
-    if not console.is_terminal:
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bar,
-    )
-
-    columns = (
-        TextColumn("training {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(doing, total=None, figures="")
-
-        def advance(done: int, total: int, figures: Mapping[str, float]) -> None:
-            told = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            bar.update(task, completed=done, total=total, figures=told)
-
-        yield advance
