@@ -120,18 +120,20 @@ class PoolingGraphRestorer(GraphRestorer):
         statistics: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Restore; see SceneRestorer."""
-        told = self._nothing(views) if statistics is None else statistics["pooled"].to(views)
-        return self.call(views[:, 0], told)
+        told = () if statistics is None else (statistics["pooled"].to(views),)
+        return self.call(views[:, 0], *told)
+
+    def call_all(self, image: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+        """As any graph's; what is pooled may be left out."""
+        if not more:
+            shape = [n or 1 for n in self._graph.inputs[1].shape]
+            more = (torch.full(shape, torch.nan, device=image.device),)
+        return super().call_all(image, *more)
 
     def scene_statistics(self, views: Tensor) -> dict[str, Tensor]:
         """What is pooled on these views, averaged over the batch; see SceneRestorer."""
-        nothing = self._nothing(views)
-        pooled = [self.call_all(view, nothing)[1] for view in views]
+        pooled = [self.call_all(view)[1] for view in views]
         return {"pooled": torch.stack(pooled).mean(0)}
-
-    def _nothing(self, views: Tensor) -> Tensor:
-        shape = [n or 1 for n in self._graph.inputs[1].shape]
-        return torch.full(shape, torch.nan, device=views.device)
 
 
 def _fill_batches(image: Tensor, count: int) -> Iterator[Tensor]:
