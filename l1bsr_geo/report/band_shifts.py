@@ -66,7 +66,8 @@ def measure_band_shifts(pair: Correspondence, patches: Sequence[Patch]) -> tuple
     at = bands.index(reference)
     for patch in patches:
         x, y = pixel_centres(patch.window)
-        fine = np.stack([patch.look.sample(b, x, y) for b in patch.look.smooth(1.0)])
+        look, every = patch.look, range(len(bands))
+        fine = np.stack([look.sample(look.smooth(1.0, b), x, y) for b in every])
         before, after = _features(patch.source), _features(fine)
         for b, band in enumerate(bands):
             if b != at:

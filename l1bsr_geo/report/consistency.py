@@ -9,8 +9,11 @@ import numpy.typing as npt
 from l1bsr_geo.report.patches import Patch
 
 F64 = npt.NDArray[np.float64]
+C128 = npt.NDArray[np.complex128]
+Mask = npt.NDArray[np.bool_]
 
 _FREQUENCIES = 0.2  # [cycles / px] shifts are read below; beyond, sampled images are mostly alias
+_ROUNDS = 4  # of a fit
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,12 @@ def spectral_angles(image: F64, other: F64) -> F64:
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
-def measure_shift(reference: F64, image: F64, rounds: int = 4) -> tuple[float, float]:
+def measure_shift(reference: F64, image: F64) -> tuple[float, float]:
     """(dx, dy) [px]: what ``reference`` shows at p is in ``image`` at p + (dx, dy).
 
-    The peak of the phase correlation gives whole pixels; then a plane through zero is laid through
-    the phase of the cross-spectrum of low frequencies, weighted by its power, and what it tells is
-    taken out before the next round.
+    The peak of the phase correlation gives whole pixels, and both are cut to what they then share.
+    A plane through zero is laid through the phase of the cross-spectrum of low frequencies,
+    weighted by its power; what it tells is taken out before the next round.
 
     Source: Stone et al., A fast direct Fourier-based algorithm for subpixel registration of images,
     IEEE TGRS 39 (2001).
@@ -134,31 +137,46 @@ def measure_shift(reference: F64, image: F64, rounds: int = 4) -> tuple[float, f
     Args:
         reference: (height, width), without holes.
         image: the same.
-        rounds: of the fit.
     """
+    cross, low, _ = _cross_spectrum(reference, image)
+    size = np.maximum(np.abs(cross), 1e-12)
+    surface = np.fft.ifft2(np.where(low, cross / size, 0)).real
+    peak = np.unravel_index(int(surface.argmax()), surface.shape)
+    y, x = (int(p + n // 2) % n - n // 2 for p, n in zip(peak, surface.shape, strict=True))
+    if 2 * max(abs(x) / reference.shape[1], abs(y) / reference.shape[0]) > 1:
+        y = x = 0  # too little is shared
+    rows, columns = (
+        (slice(max(0, -d), n - max(0, d)), slice(max(0, d), n + min(0, d)))
+        for d, n in zip((y, x), reference.shape, strict=True)
+    )
+    cut = reference[rows[0], columns[0]], image[rows[1], columns[1]]
+    dx, dy = _fit_phase(*_cross_spectrum(*cut))
+    return x + dx, y + dy
+
+
+def _cross_spectrum(reference: F64, image: F64) -> tuple[C128, Mask, F64]:
+    """Cross-spectrum, which of it is low, and frequencies (2, ...) x, y [cycles / px]."""
     taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in reference.shape))
     a, b = (np.fft.fft2((v - np.average(v, weights=taper)) * taper) for v in (reference, image))
     fy, fx = np.meshgrid(*map(np.fft.fftfreq, reference.shape), indexing="ij")
-    cross = b * a.conj()
-    low = np.hypot(fx, fy) < _FREQUENCIES
-    weight = np.abs(cross) * low
+    return b * a.conj(), np.asarray(np.hypot(fx, fy) < _FREQUENCIES), np.stack([fx, fy])
+
+
+def _fit_phase(cross: C128, low: Mask, frequency: F64) -> tuple[float, float]:
+    """The shift below a pixel that explains the phase; zero where there is nothing to see."""
+    # lines through zero carry the taper's edge
+    used = low & (np.abs(frequency).max(0) > 1.5 / min(cross.shape))
+    f, weight = 2 * np.pi * frequency[:, used], np.abs(cross[used])
     if not weight.any():
         return 0.0, 0.0
-    surface = np.fft.ifft2(np.where(low, cross / np.maximum(np.abs(cross), 1e-12), 0)).real
-    peak = np.unravel_index(int(surface.argmax()), surface.shape)
-    dy, dx = (float((p + n // 2) % n - n // 2) for p, n in zip(peak, surface.shape, strict=True))
-    # lines through zero carry the taper's edge
-    used = low & (np.maximum(np.abs(fx), np.abs(fy)) > 1.5 / min(reference.shape))
-    f, w = 2 * np.pi * np.stack([fx[used], fy[used]]), weight[used]
-    normal = (f * w) @ f.T
-    for _ in range(rounds):
-        left = np.angle(cross[used] * np.exp(1j * (f[0] * dx + f[1] * dy)))
-        step = -np.linalg.solve(normal, (f * w) @ left)
-        dx, dy = dx + float(step[0]), dy + float(step[1])
-    return dx, dy
+    shift, normal = np.zeros(2), (f * weight) @ f.T
+    for _ in range(_ROUNDS):
+        left = np.angle(cross[used] * np.exp(1j * (shift @ f)))
+        shift -= np.linalg.solve(normal, (f * weight) @ left)
+    return float(shift[0]), float(shift[1])
 
 
-def _fill(image: F64, known: npt.NDArray[np.bool_]) -> F64:
+def _fill(image: F64, known: Mask) -> F64:
     """Holes with the mean."""
     return image if known.all() else np.where(known, image, image[known].mean())
 

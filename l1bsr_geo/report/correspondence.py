@@ -229,15 +229,21 @@ class Look:
         )
         return np.asarray(self.pixels[:, nearest[0], nearest[1]])
 
-    def smooth(self, mtf: float) -> F64:
-        """Spline coefficients of the block behind a Gaussian, for `sample`.
+    def smooth(self, mtf: float, band: int) -> F64:
+        """Spline coefficients of a band of the block behind a Gaussian, for `sample`.
 
         Args:
             mtf: what the Gaussian leaves of the input's Nyquist frequency, up to 1.
+            band: which, by place.
         """
-        sigma = spread(mtf) * self.scale
-        soft = [ndimage.gaussian_filter(b, sigma) if sigma else b for b in self._filled]
-        return np.stack([ndimage.spline_filter(b, _ORDER, mode="mirror") for b in soft])
+        if mtf == 1:
+            return np.asarray(self._sharp[band])
+        soft = ndimage.gaussian_filter(self._filled[band], spread(mtf) * self.scale)
+        return np.asarray(ndimage.spline_filter(soft, _ORDER, mode="mirror"))
+
+    @cached_property
+    def _sharp(self) -> F64:
+        return np.stack([ndimage.spline_filter(b, _ORDER, mode="mirror") for b in self._filled])
 
     def covers(self, share: float = 0.98) -> bool:
         """Whether the result has data all over the window."""

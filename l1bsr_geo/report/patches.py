@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,9 @@ class Patch:
             mtf: of the blur before, at the input's Nyquist frequency.
             bands: which, by place; all where None.
         """
-        smooth = self.look.smooth(mtf)
         chosen = range(len(self.source)) if bands is None else bands
-        return np.stack([self.look.sample(smooth[b], *self.places[b]) for b in chosen])
+        look = self.look
+        return np.stack([look.sample(look.smooth(mtf, b), *self.places[b]) for b in chosen])
 
 
 def choose_patches(pair: Correspondence, count: int, seed: int = 0) -> list[Patch]:
@@ -124,13 +125,20 @@ def fit_mtf(patches: Sequence[Patch], band: int) -> float:
         patches: of all, three are looked at.
         band: the reference, by place.
     """
-    errors = np.zeros(len(_MTF))
-    for patch in patches[:3]:
-        known = patch.known[band]
-        for i, mtf in enumerate(_MTF):
-            apart = patch.sample(mtf, [band])[0] - patch.source[band]
-            errors[i] += np.square(apart[known] - apart[known].mean()).sum()
-    return float(_MTF[int(np.argmin(errors))])
+
+    @cache
+    def error(at: int) -> float:
+        total = 0.0
+        for patch in patches[:3]:
+            apart = (patch.sample(_MTF[at], [band])[0] - patch.source[band])[patch.known[band]]
+            total += float(np.square(apart - apart.mean()).sum())
+        return total
+
+    low, high = 0, len(_MTF) - 1
+    while high > low:  # it has one minimum
+        middle = (low + high) // 2
+        low, high = (low, middle) if error(middle) <= error(middle + 1) else (middle + 1, high)
+    return float(_MTF[low])
 
 
 def split(image: npt.NDArray[Any], side: int) -> Iterator[npt.NDArray[Any]]:

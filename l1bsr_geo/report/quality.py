@@ -26,7 +26,8 @@ LIMITS = {
     "bands": 0.15,  # [px of the input] median displacement, what matching can tell
     "seam_index": 1.05,
     "pattern": 3.0,  # [% of the finest detail]
-    "significance": 5.0,  # [standard errors] below this a seam or pattern may be chance
+    "significance": 5.0,  # [standard errors] below this a pattern may be chance
+    "seam_significance": 3.5,  # [standard errors] the same of seams; five segments reach it
 }
 """From where a figure is an alarm."""
 
@@ -65,6 +66,7 @@ def measure_quality(
     mtf: float | None = None,
     patches: Sequence[Patch] | None = None,
     windows: int = 12,
+    segments: int = 24,
     seed: int = 0,
 ) -> Quality:
     """Take all figures that need no truth.
@@ -75,6 +77,7 @@ def measure_quality(
             they agree best where None.
         patches: sample windows; `choose_patches` draws them where None.
         windows: how many, at most.
+        segments: pieces of tile lines, at most.
         seed: of their choice.
     """
     scale = pair.scale
@@ -94,7 +97,7 @@ def measure_quality(
     core, seams = _tile_core(pair.result), None
     if core is not None:
         read = _window(pair.result, "source_window")
-        seams = measure_seams(pair, core, of_model, read, count=2 * windows, seed=seed)
+        seams = measure_seams(pair, core, of_model, read, count=segments, seed=seed)
     if seams is None:
         why = "the tags tell no tiles" if core is None else "one tile, or none that meet in it"
         missing.append(("seams", why))
@@ -156,5 +159,5 @@ def _of_structure(quality: Quality) -> Iterator[str]:
         index = (seams.index - 1) / max(seams.index_error, 1e-9)
         if seams.index > LIMITS["seam_index"] and index > sure:
             yield f"jumps on tile lines are {seams.index:.2f} times those elsewhere"
-        elif seams.step_significance > sure:
+        elif seams.step_significance > LIMITS["seam_significance"]:
             yield f"a step of {seams.step:.2g} DN runs along tile lines"

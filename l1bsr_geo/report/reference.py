@@ -5,7 +5,6 @@ fixed seed. Only pixels that both images have count.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio.windows
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from scipy import ndimage
 
@@ -228,16 +227,17 @@ class _Opened:
     def __init__(self, result: Result, other: Result) -> None:
         self._result, self._other = result, other
         self._stack = ExitStack()
+        self._alpha = False  # whether the band after the last one tells what is known
 
     def __enter__(self) -> "_Opened":
         result, other = self._result, self._other
+        model, (height, width) = result.grid.model, result.grid.shape
         raster = self._stack.enter_context(open_raster(other.path))
         self._raster, self._bands = raster, list(raster.indexes)
-        model = result.grid.model
         if isinstance(model, AffineModel) and other.on_map:
-            height, width = result.grid.shape
-            self._raster = self._stack.enter_context(
-                WarpedVRT(
+            if not _same_grid(result, other):
+                self._alpha = raster.nodata is None and ColorInterp.alpha not in raster.colorinterp
+                warped = WarpedVRT(
                     raster,
                     crs=model.crs,
                     transform=model.transform,
@@ -245,12 +245,11 @@ class _Opened:
                     height=height,
                     resampling=Resampling.cubic,
                     nodata=raster.nodata,
-                    add_alpha=raster.nodata is None and ColorInterp.alpha not in raster.colorinterp,
+                    add_alpha=self._alpha,
                 )
-                if not _same_grid(result, other)
-                else raster
-            )
+                self._raster = self._stack.enter_context(warped)
         elif result.grid.shape != other.grid.shape:
+            self._stack.close()
             raise BadInputError(
                 f"{other.path} has {other.grid.shape} pixels and {result.path} "
                 f"{result.grid.shape}, and they are not both on a map; give a reference of the "
@@ -262,17 +261,18 @@ class _Opened:
         self._stack.close()
 
     def read(self, window: Window) -> F64:
+        """(C, height, width), NaN where nothing is known."""
+        there = rasterio.windows.Window(*window)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                pixels = self._raster.read(
-                    self._bands, window=rasterio.windows.Window(*window), masked=True
-                )
+            pixels = self._raster.read(self._bands, window=there, masked=True)
+            pixels = pixels.astype(np.float64).filled(np.nan)
+            if self._alpha:
+                pixels[:, self._raster.read(len(self._bands) + 1, window=there) == 0] = np.nan
         except RasterioError as error:
             raise BadInputError(
                 f"{self._other.path} cannot be decoded ({cause_of(error)})"
             ) from error
-        return np.asarray(pixels.astype(np.float64).filled(np.nan))
+        return np.asarray(pixels)
 
 
 def _same_grid(a: Result, b: Result) -> bool:

@@ -22,9 +22,9 @@ class Seams:
     Attributes:
         index: mean absolute jump on tile lines over that elsewhere; 1 is no seam.
         index_error: standard error of it.
-        step: root mean square, over segments, of the mean jump along a segment [DN], less what
-            lines elsewhere have; 0 is no seam.
-        step_significance: how far lines are above others, in standard errors.
+        step: median, over segments, of the mean jump along a segment [DN], less what lines
+            elsewhere have; 0 is no seam.
+        step_significance: how far tile lines rank above others by it, in standard errors.
         segments: how many were looked at.
     """
 
@@ -67,7 +67,8 @@ def measure_seams(
         if not look.covers(1.0):
             continue
         x, y = pixel_centres(window, scale)
-        fine = np.stack([look.sample(b, x, y) for b in look.smooth(1.0)])
+        every = range(len(look.pixels))
+        fine = np.stack([look.sample(look.smooth(1.0, b), x, y) for b in every])
         jumps.append(_jumps(fine if vertical else fine.swapaxes(1, 2), scale))
         if len(jumps) == count:
             break
@@ -113,16 +114,17 @@ def _jumps(fine: F64, scale: int) -> tuple[F64, F64, F64, F64]:
 def _compare(jumps: Sequence[tuple[F64, F64, F64, F64]]) -> Seams:
     on, off, step, steps = (np.stack([j[i] for j in jumps]) for i in range(4))
     ratio = on.sum(1) / np.maximum(off.sum(1), 1e-12)
-    # in units of what other lines of a segment have, so that no band or place counts most
-    noise = np.sqrt(np.square(steps).mean(2))
-    squares = np.square(step / np.maximum(noise, 1e-12)).ravel()
-    controls = np.square(steps / np.maximum(noise, 1e-12)[..., None])
-    error = float(controls.std()) / np.sqrt(squares.size)
-    excess = np.square(step).mean() - np.square(steps).mean()
+    # bands together, each in units of what the other lines of its segment have
+    noise = np.maximum(np.sqrt(np.square(steps).mean(2)), 1e-12)
+    line = (np.abs(step) / noise).mean(1)
+    others = (np.abs(steps) / noise[..., None]).mean(1)
+    # by chance a line is anywhere among the others: ranks are uniform, of variance 1 / 12
+    rank = (others < line[:, None]).mean(1) + (others == line[:, None]).mean(1) / 2
+    excess = np.median(np.abs(step)) ** 2 - np.median(np.abs(steps)) ** 2
     return Seams(
         index=float(on.sum() / np.maximum(off.sum(), 1e-12)),
         index_error=float(ratio.std() / np.sqrt(len(ratio))),
         step=float(np.sqrt(max(0.0, excess))),
-        step_significance=float((squares.mean() - 1) / max(error, 1e-12)),
+        step_significance=float((rank.mean() - 0.5) * np.sqrt(12 * len(rank))),
         segments=len(jumps),
     )

@@ -14,7 +14,7 @@ from l1bsr_geo.report.patches import Patch
 F64 = npt.NDArray[np.float64]
 
 _BINS = 48  # rings from zero to the result's Nyquist frequency
-_BESIDE = 24  # frequencies beside a harmonic that tell how much is there by chance
+_BESIDE = 12  # frequencies beside a harmonic that tell how much is there by chance
 _AWAY = (0.02, 0.06)  # [cycles / fine px] how far beside
 _SMOOTH = 1.0  # [fine px] what is smoother than this is no pattern of single pixels
 
