@@ -1,4 +1,4 @@
-"""What the documentation shows is true: commands, Python, links, the catalog."""
+"""What the documentation shows is true: commands, Python, links."""
 
 import ast
 import re
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import rasterio
 import typer
-import yaml
 from affine import Affine
 
 from l1bsr_geo.cli import main as cli_main
@@ -30,7 +29,7 @@ OTHERS = {"cd", "git", "export", ".", "dask", "unzip"}  # what they take is thei
 
 
 def test_every_command_is_one():
-    """Of all pages, in full: names, options, the values that they take, arguments that they need."""
+    """Of all pages, in full: names, options, the values they take, the arguments they need."""
     ours = 0
     for block in find_blocks("sh"):
         for line in block.text.replace("\\\n", " ").splitlines():
@@ -46,7 +45,9 @@ def test_every_command_is_one():
 def check_command(words: list[str], where: str) -> bool:
     """Whether it is ours; fails where it is not one that would begin its work."""
     name, *arguments = words
-    if name == "l1bsr-geo":
+    if name == "rio":
+        assert arguments.pop(0) == "l1bsr", (where, words)
+    if name in ("l1bsr-geo", "rio"):
         parse(PROGRAM, [a for a in arguments if a != "-v"], where)
         return True
     if name == "make":
@@ -70,7 +71,7 @@ def parse(command, arguments: list[str], where: str) -> None:
     if hasattr(command, "commands"):
         if arguments == ["--version"]:
             return None
-        assert arguments and arguments[0] in command.commands, (where, arguments)
+        assert arguments[0] in command.commands, (where, arguments)
         return parse(command.commands[arguments[0]], arguments[1:], where)
     try:
         command.make_context(command.name, list(arguments))
@@ -124,7 +125,8 @@ def samples(demo, tmp_path_factory) -> Path:
     return folder
 
 
-RUN = [b for b in find_blocks("python") if b.page != "docs/clusters.md"]  # test_cluster_docs
+ELSEWHERE = ("README.md", "docs/clusters.md")  # test_readme, test_cluster_docs
+RUN = [block for block in find_blocks("python") if block.page not in ELSEWHERE]
 
 
 @pytest.mark.slow
@@ -140,6 +142,7 @@ def test_python_runs(block, samples, tmp_path, monkeypatch):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", L1bsrGeoWarning)
+        warnings.filterwarnings("ignore", "Use `@` matmul", PendingDeprecationWarning)  # rioxarray
         exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
     for path in {*tmp_path.glob("*.tif")} - {tmp_path / p.name for p in samples.iterdir()}:
         with rasterio.open(path) as written:
@@ -175,23 +178,3 @@ def test_links_lead_somewhere():
 def anchors(page: Path) -> set[str]:
     heads = re.findall(r"^#+ (.*)$", without_code(page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
-
-
-# --- the catalog ---
-
-
-def test_catalog_is_hydromt_v1():
-    """The grammar of HydroMT v1: meta, and sources with data_type, uri, driver, metadata."""
-    catalog = yaml.safe_load((ROOT / "data_catalog.yaml").read_text())
-    meta = catalog.pop("meta")
-    assert set(meta) <= {"roots", "version", "name", "hydromt_version", "validate_hydromt_version"}
-    allowed = {"data_type", "uri", "driver", "metadata", "data_adapter", "placeholders", "variants"}
-    assert catalog
-    for name, source in catalog.items():
-        assert set(source) <= allowed, name
-        assert source["data_type"] == "RasterDataset"
-        assert isinstance(source["uri"], str)
-        assert source["driver"]["name"]
-        assert source["metadata"]["source_url"].startswith("https://")
-        for holder in source.get("placeholders", {}):
-            assert f"{{{holder}}}" in source["uri"]
