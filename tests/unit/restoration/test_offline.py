@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from l1bsr_geo.errors import BadOptionError, MissingInputError
-from l1bsr_geo.images.videos import ArrayVideo
-from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.dncnn import DnCNN
-from l1bsr_geo.models.fastdvdnet import FastDVDnet
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.restoration.offline import (
     OfflineOptions,
@@ -25,44 +21,11 @@ from l1bsr_geo.training.log import read_log
 from l1bsr_geo.training.mf2f import MF2FObjective
 from l1bsr_geo.training.noise_levels import NoiseLevelTeacher
 from l1bsr_geo.training.own_video import F2F_RULES, OwnVideo
+from tests.synthetic.moving_video import Blends, moving_video, network
 
 SHORT = OfflineOptions(
     iterations=4, batch=2, lr=1e-3, validate_every=2, teacher_steps=2, precision="fp32"
 )
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return FastDVDnet(width=4)
-
-
-def moving_video(frames=12, noise=20.0, side=32, seed=0):
-    """A smooth scene that moves by a pixel a frame: noisy, and without noise."""
-    rng = np.random.default_rng(seed)
-    wide = rng.normal(size=(3, side, side + frames))
-    for axis in (1, 2):
-        for _ in range(30):
-            wide = (wide + np.roll(wide, 1, axis)) / 2
-    wide = 128 + 50 * wide / wide.std()
-    clean = np.stack([wide[..., frames - t : frames - t + side] for t in range(frames)])
-    clean = clean.astype("f4")
-    noisy = clean + noise * rng.normal(size=clean.shape).astype("f4")
-    return ArrayVideo(noisy), ArrayVideo(clean)
-
-
-class Blends(nn.Module):
-    """The reference and its blurred self, in shares that are learnt."""
-
-    spec = ModelSpec("blends", frames=(5, 5), halo=1, gain=255)
-
-    def __init__(self):
-        super().__init__()
-        self.share = nn.Parameter(torch.zeros(1))
-
-    def forward(self, views, flow=None, *, noise=None):
-        sharp = views[:, views.shape[1] // 2]
-        blurred = nn.functional.avg_pool2d(sharp, 3, 1, 1, count_include_pad=False)
-        return sharp + self.share * (blurred - sharp)
 
 
 def adapt(folder, net=None, frames=12, crop=24, teacher=False, options=SHORT, **others):
