@@ -24,9 +24,11 @@ Match: TypeAlias = Callable[[F32, Mask, F32, Mask], tuple[float, float, float]]
 """Pixels and validity of a patch of the reference, then of the image, to dx, dy [px] and its
 significance: what the reference shows at p is in the image at p + (dx, dy)."""
 
-_SIZES = (96, 64, 48)  # [px] sides of patches: the largest of which there are enough
-_ENOUGH = 16  # patches for a large size
+# [px] sides of patches and steps between them: the largest of which there are enough
+_SIZES = ((96, 48), (64, 32), (48, 24), (48, 12))
+_ENOUGH = 16  # patches
 _MOST = 100  # patches: more take time and tell nothing new
+_INSIDE = 0.35  # of the size, from the centre: corners that must be inside both images
 _VALID = 0.6  # share of a patch that must be known in both images
 _FLAT = ConstantElevation()  # the height of what is on a map already has no effect
 
@@ -83,8 +85,7 @@ class Comparison:
         """Cut patches out of what both show, and draw the reference on them."""
         grid = choose_map_grid(image.grid, crs=crs, resolution=resolution, elevation=elevation)
         seen = ((image.grid, elevation), (reference.grid, _FLAT))
-        for size in _SIZES:
-            step = size // 2
+        for size, step in _SIZES:
             while len(windows := _cut(grid, seen, size, step)) > _MOST:
                 step += max(1, step // 8)
             if len(windows) >= _ENOUGH:
@@ -105,6 +106,12 @@ class Comparison:
         right = _project(self.grid, moved.grid, self.elevation, centre)
         wrong = _project(self.grid, moved.grid, self.elevation, centre + offset)
         return Found(offset, right - wrong, centre, significance)
+
+    def only(self, kept: Mask) -> "Comparison":
+        """Some of the patches."""
+        windows = [w for w, keep in zip(self.windows, kept, strict=True) if keep]
+        references = [r for r, keep in zip(self.references, kept, strict=True) if keep]
+        return replace(self, windows=windows, references=references)
 
 
 def shift_grid(grid: GeoGrid, dx: float, dy: float) -> GeoGrid:
@@ -139,7 +146,7 @@ def _cut(
     size: int,
     step: int,
 ) -> list[Window]:
-    """Windows of a size, every ``step`` pixels or so, whose centres all grids show."""
+    """Windows of a size, every ``step`` pixels or so, most of which all grids show."""
     if min(grid.shape) < size:
         return []
     top, left = (
@@ -147,9 +154,11 @@ def _cut(
     )
     windows = [Window(int(x), int(y), size, size) for y in top for x in left]
     shown = np.ones(len(windows), bool)
-    for other, elevation in seen:
-        x, y = _project(grid, other, elevation, _centres(windows)).T
-        shown &= (x >= 0) & (x <= other.shape[1]) & (y >= 0) & (y <= other.shape[0])
+    inside = _INSIDE * size
+    for aside in ((-inside, -inside), (inside, -inside), (-inside, inside), (inside, inside)):
+        for other, elevation in seen:
+            x, y = _project(grid, other, elevation, _centres(windows) + aside).T
+            shown &= (x >= 0) & (x <= other.shape[1]) & (y >= 0) & (y <= other.shape[0])
     return [window for window, kept in zip(windows, shown, strict=True) if kept]
 
 

@@ -7,7 +7,9 @@ Source: Grodecki and Dial, Block adjustment of high-resolution satellite images 
 rational polynomials, PE&RS 69 (2003), who do the same to RPCs.
 """
 
+import logging
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +28,18 @@ from l1bsr_geo.georef.comparison import (
 from l1bsr_geo.georef.map_grid import measure_pixel, read_map, utm_zone
 from l1bsr_geo.images.pixels import GeoImage
 
+log = logging.getLogger(__name__)
+
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_COARSER = 4  # the first look; the largest shift that is found is 15 px of it
+_COARSER = (4, 2)  # the first look, where the image is large enough; 15 px of it are found
 _ROUNDS = 4  # at full resolution, at most
-_SETTLED = 0.01  # [px] a smaller change ends them
+_SETTLED = 0.03  # [px] a smaller change ends them: each leaves a fourth of it or less
 _SIGNIFICANT = 6.0  # noise reaches 5
 _TOLERANCE = 1.0  # [px] between matches that agree
 _FEWEST = 6  # matches that agree
+_FEWEST_ALONE = 1.5  # that agree, counted without overlap
 _SHARE = 0.5  # of the significant matches
 _WORST = 0.25  # [px] uncertainty
 _ADVICE = "give one with clear land, of a season like the image's, or leave out --refine"
@@ -92,19 +97,24 @@ def estimate_shift(
     sizes = (measure_pixel(seen.grid, crs, elevation) for seen in (image, reference))
     resolution = max(sizes)
     shift = np.zeros(2)
-    coarse = Comparison.at(image, reference, match, elevation, crs, resolution * _COARSER)
-    found = coarse.measure(shift)
-    if _enough(found, agreed := _agreeing(found)):
-        shift = np.median(found.shift[agreed], axis=0)
+    for coarser in _COARSER:
+        coarse = Comparison.at(image, reference, match, elevation, crs, resolution * coarser)
+        found = coarse.measure(shift)
+        if (agreed := _agreeing(found)).sum() >= _needed(found, coarse.step):
+            shift = np.median(found.shift[agreed], axis=0)
+            break
     fine = Comparison.at(image, reference, match, elevation, crs, resolution)
     for _ in range(_ROUNDS):
         found = fine.measure(shift)
         agreed = _agreeing(found)
-        if not _enough(found, agreed):
-            raise BadInputError(_say_weak(found, agreed))
+        if agreed.sum() < _needed(found, fine.step):
+            raise BadInputError(_say_weak(found, agreed, fine.step))
         shift = shift + found.shift[agreed].mean(0)
-        if np.abs(found.offset[agreed].mean(0)).max() < _SETTLED:
+        left = found.offset[agreed].mean(0)
+        log.debug("%d of %d patches agree on %s px", agreed.sum(), _compared(found), left.round(3))
+        if np.abs(left).max() < _SETTLED:
             break
+        fine = fine.only(found.significance > 0)
     deviation = _deviation(found.offset[agreed], found.centre[agreed], fine.step)
     if deviation.max() > _WORST:
         raise BadInputError(
@@ -146,27 +156,31 @@ def _agreeing(found: Found) -> Mask:
     return np.asarray(agreed & ~far.any(1), bool)
 
 
-def _enough(found: Found, agreed: Mask) -> bool:
-    significant = int((found.significance > _SIGNIFICANT).sum())
-    return int(agreed.sum()) >= max(_FEWEST, _SHARE * significant)
+def _needed(found: Found, step: float) -> int:
+    """How many patches must agree; more where they overlap and tell the same twice."""
+    alike = _FEWEST_ALONE / min(1.0, step * step)
+    return ceil(max(_FEWEST, _SHARE * _significant(found), alike))
+
+
+def _significant(found: Found) -> int:
+    return int((found.significance > _SIGNIFICANT).sum())
 
 
 def _compared(found: Found) -> int:
     return int((found.significance > 0).sum())
 
 
-def _say_weak(found: Found, agreed: Mask) -> str:
-    significant = int((found.significance > _SIGNIFICANT).sum())
+def _say_weak(found: Found, agreed: Mask, step: float) -> str:
+    significant, needed = _significant(found), _needed(found, step)
     told = f"{significant} of {_compared(found)} patches match the reference"
-    if significant < _FEWEST:
+    if significant < needed:
         return (
-            f"{told}, at least {_FEWEST} were expected (clouds, water, another place, too small an "
+            f"{told}, at least {needed} were expected (clouds, water, another place, too small an "
             f"overlap?); {_ADVICE}"
         )
     return (
-        f"{told} but only {agreed.sum()} agree within {_TOLERANCE:g} px, at least "
-        f"{max(_FEWEST, round(_SHARE * significant))} were expected (relief without --dem, another "
-        f"place, a warped reference?); {_ADVICE}"
+        f"{told} but only {agreed.sum()} agree within {_TOLERANCE:g} px, at least {needed} were "
+        f"expected (relief without --dem, another place, a warped reference?); {_ADVICE}"
     )
 
 
