@@ -27,6 +27,7 @@ from hydromt.data_catalog.drivers.base_driver import DriverOptions
 from hydromt.error import NoDataStrategy, exec_nodata_strat
 from pydantic import ConfigDict, Field
 
+import l1bsr_geo
 from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
@@ -86,9 +87,8 @@ class SkySatL1AOptions(_Options):
 
 
 class _SensorDriver(RasterDatasetDriver, ABC):
-    """What both sensors share: options from the catalog, the area, writing."""
+    """What both sensors share: options from the catalog, the area."""
 
-    supports_writing: ClassVar[bool] = True
     options: _Options
 
     def read(
@@ -135,6 +135,47 @@ class _SensorDriver(RasterDatasetDriver, ABC):
             return None  # type: ignore[return-value]  # HydroMT's way to say so
         return data if chunks is None else data.chunk(chunks)
 
+    @abstractmethod
+    def _open(self, path: Path, options: Any, bands: Any, box: Box | None) -> xr.Dataset | None:
+        """The dataset of a path; None where nothing of it is inside the box."""
+
+    def _with_metadata(self, metadata: Any) -> Any:
+        """The driver's options, and where it has none those of ``metadata.l1bsr_geo``."""
+        told = getattr(metadata, "l1bsr_geo", None) or {}
+        known = {k: v for k, v in told.items() if k in type(self.options).model_fields}
+        return type(self.options)(**known | self.options.model_dump(exclude_unset=True))
+
+
+class SentinelL1BDriver(_SensorDriver):
+    """A detector of a Sentinel-2 L1B product, or a raster of Sentinel-2 bands: ``s2_l1b``.
+
+    A variable for each band, DN as on disk, ``_FillValue`` where there is no data.
+    """
+
+    name: ClassVar[str] = "s2_l1b"
+    supports_writing: ClassVar[bool] = True
+    options: SentinelL1BOptions = Field(default_factory=SentinelL1BOptions)
+
+    def _open(
+        self, path: Path, options: SentinelL1BOptions, bands: Any, box: Box | None
+    ) -> xr.Dataset | None:
+        job = _job(
+            path, options, box, detector=options.detector, geometry=options.geometry,
+            gipp=options.gipp,
+        )  # fmt: skip
+        wanted = options.bands if bands is None else np.atleast_1d(bands).tolist()
+        stack = read_stack(job, wanted)
+        grid = stack.grids[stack.reference]
+        if not _wants_map(options, grid, box, path):
+            return _as_dataset(stack.pixels, stack.nodata, stack.attrs)
+        if box is not None and not _touches(grid, options.height, box):
+            return None
+        image = draw_lazily(job, stack).image
+        pixels, nodata = image.pixels, image.pixels.attrs.get("nodata")
+        if image.valid is not None and nodata is not None:
+            pixels = pixels.where(image.valid, np.asarray(nodata, pixels.dtype))
+        return _as_dataset(pixels, nodata, stack.attrs)
+
     def write(
         self,
         path: Path | str,
@@ -155,44 +196,9 @@ class _SensorDriver(RasterDatasetDriver, ABC):
         """
         target = Path(path).with_suffix(".tif")
         target.parent.mkdir(parents=True, exist_ok=True)
-        return write_cog(_as_image(data), target, **(write_kwargs or {}))
-
-    @abstractmethod
-    def _open(self, path: Path, options: Any, bands: Any, box: Box | None) -> xr.Dataset | None:
-        """The dataset of a path; None where nothing of it is inside the box."""
-
-    def _with_metadata(self, metadata: Any) -> Any:
-        """The driver's options, and where it has none those of ``metadata.l1bsr_geo``."""
-        told = getattr(metadata, "l1bsr_geo", None) or {}
-        known = {k: v for k, v in told.items() if k in type(self.options).model_fields}
-        return type(self.options)(**known | self.options.model_dump(exclude_unset=True))
-
-
-class SentinelL1BDriver(_SensorDriver):
-    """A detector of a Sentinel-2 L1B product, or a raster of Sentinel-2 bands: ``s2_l1b``.
-
-    A variable for each band, DN as on disk, ``_FillValue`` where there is no data.
-    """
-
-    name: ClassVar[str] = "s2_l1b"
-    options: SentinelL1BOptions = Field(default_factory=SentinelL1BOptions)
-
-    def _open(
-        self, path: Path, options: SentinelL1BOptions, bands: Any, box: Box | None
-    ) -> xr.Dataset | None:
-        job = _job(
-            path, options, box, detector=options.detector, geometry=options.geometry,
-            gipp=options.gipp,
-        )  # fmt: skip
-        wanted = options.bands if bands is None else np.atleast_1d(bands).tolist()
-        stack = read_stack(job, wanted)
-        grid = stack.grids[stack.reference]
-        if not _wants_map(options, grid, box, path):
-            return _as_dataset(stack.pixels, stack.nodata, stack.attrs)
-        if box is not None and not _touches(grid, options.height, box):
-            return None
-        image = draw_lazily(job, stack).image
-        return _as_dataset(image.pixels, image.pixels.attrs.get("nodata"), stack.attrs)
+        tags = {"software": f"l1bsr_geo {l1bsr_geo.__version__}"}
+        tags |= {k: v for k, v in data.attrs.items() if isinstance(v, str)}
+        return write_cog(_as_image(data), target, **{"tags": tags, **(write_kwargs or {})})
 
 
 class SkySatL1ADriver(_SensorDriver):
@@ -225,6 +231,23 @@ class SkySatL1ADriver(_SensorDriver):
             frames = frames.assign_coords(time=np.array(times, "datetime64[ns]"))
         frames = frames.expand_dims(band=[burst.band])
         return _as_dataset(frames, None if on_map else burst.nodata, burst.attrs)
+
+    def write(
+        self,
+        path: Path | str,
+        data: xr.Dataset,
+        *,
+        write_kwargs: dict[str, Any] | None = None,
+    ) -> Path:
+        """Refuse: frames on a map are no burst any more; HydroMT writes them itself.
+
+        Raises:
+            BadOptionError: always.
+        """
+        raise BadOptionError(
+            f"{path}: frames that were read from a burst are not written as one; use HydroMT's "
+            "driver raster_xarray (netCDF, Zarr)"
+        )
 
 
 class WeightsDriver(DatasetDriver):
@@ -340,19 +363,15 @@ def _as_dataset(pixels: xr.DataArray, nodata: float | None, facts: Any) -> xr.Da
 
 
 def _as_image(data: xr.Dataset | xr.DataArray) -> GeoImage:
-    """What ``read`` gave, as it is written: variables, or the times of one, as bands."""
+    """What ``read`` gave, or a part of it, as it is written."""
     if isinstance(data, xr.DataArray):
         data = data.to_dataset(name=data.name or "data")
-    arrays = list(data.data_vars.values())
-    bands = xr.concat(arrays, "band", join="exact") if arrays[0].ndim == 2 else arrays[0]
-    names = list(map(str, data.data_vars)) if arrays[0].ndim == 2 else None
-    bands = bands.rename({str(bands.dims[0]): "band"})
-    bands = bands.assign_coords(band=names or [str(v) for v in bands["band"].values])
-    crs = pyproj.CRS.from_wkt(data["spatial_ref"].attrs["crs_wkt"])
+    crs = data.raster.crs
     if crs.is_engineering:
         raise BadInputError("the image is in its own pixels; only one on a map is written (ortho)")
-    transform = data.raster.transform
-    grid = GeoGrid(tuple(bands.shape[-2:]), AffineModel(transform, crs.to_string()))
-    nodata = arrays[0].attrs.get("_FillValue")
-    attrs = {} if nodata is None else {"nodata": nodata}
-    return GeoImage(bands.drop_attrs().assign_attrs(attrs), grid)
+    nodata = [variable.attrs.get("_FillValue") for variable in data.data_vars.values()]
+    bands = data.to_array("band").drop_attrs()
+    grid = GeoGrid(bands.shape[1:], AffineModel(data.raster.transform, crs.to_string()))
+    if nodata[0] is None:
+        return GeoImage(bands, grid)
+    return GeoImage(bands.assign_attrs(nodata=nodata[0]), grid, (bands != nodata[0]).any("band"))
