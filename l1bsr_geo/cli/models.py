@@ -81,6 +81,7 @@ def show_model(
     unusual = entry.unusual(scale)
     if not entry.takes_weights:
         print(f"# {name}\n\n{entry.spec.source or 'A classical model'}. It needs no weights.")
+        _show_uncertainty(name, scale or entry.spec.scale, None)
         return
     path = find_weights(name, None, entry.weights, unusual)
     shipped = find_shipped(name, unusual)
@@ -88,10 +89,25 @@ def show_model(
         raise BadOptionError(f"{path} does not come with l1bsr_geo, so its recipe is not here")
     if recipe:
         print(path.with_suffix(".yaml").read_text("utf-8"), end="")
-    elif path == shipped:
-        print(path.with_suffix(".md").read_text("utf-8"), end="")
     else:
-        print(write_card(path, name=name), end="")
+        card = path.with_suffix(".md").read_text("utf-8") if path == shipped else None
+        print(card or write_card(path, name=name), end="")
+        _show_uncertainty(name, scale or entry.spec.scale, path)
+
+
+def _show_uncertainty(name: str, scale: int, weights: Path | None) -> None:
+    """How its errors follow from the spread of its results, where that was measured."""
+    from typing import get_args
+
+    from l1bsr_geo.models.calibration import find_calibration
+    from l1bsr_geo.models.ensemble import Method
+    from l1bsr_geo.models.stored import hash_file
+
+    sha256 = weights and hash_file(weights)
+    for method in get_args(Method):
+        known = find_calibration(name, scale, sha256, method)
+        if known is not None:
+            print(f"\n## Uncertainty\n\n`--uncertainty` gives {known}.")
 
 
 def _show_file(name: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.errors import RasterioError
 
-from l1bsr_geo.errors import BadOptionError
+from l1bsr_geo.errors import BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.grid import GeoGrid, Window
 from l1bsr_geo.images.pixels import GeoImage, Scene, Views
 from l1bsr_geo.models.calibration import Calibration, find_calibration
@@ -18,7 +19,7 @@ from l1bsr_geo.models.ensemble import Ensemble, Method, can_leave_out, group_fra
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.models.shipped import made_views
 from l1bsr_geo.pipelines.job import Job, Progress
-from l1bsr_geo.pipelines.stages import LazyResult, say_made_of, write_result
+from l1bsr_geo.pipelines.stages import LazyResult, say_made_of, say_model, write_result
 from l1bsr_geo.readers.local_raster import open_raster
 from l1bsr_geo.tiling.execute import map_tiles
 from l1bsr_geo.tiling.plan import DEFAULT_SIZE, TilePlan
@@ -60,16 +61,19 @@ def map_uncertainty(
     size = plan.size if method == "turned" else min(plan.size, DEFAULT_SIZE)
     tiles = TilePlan.for_model(spread.spec, plan.shape, size=size)
     image = map_tiles(spread, _Differences(scene), tiles, dtype="float32")
-    trusted = "not calibrated: the raw spread" if known is None else str(known)
+    what, trusted = "standard deviation of the error", str(known)
     if known is None:
-        log.warning(
-            "the uncertainty of %s is not calibrated: it is the raw spread of %s, which is "
-            "not the error",
-            model.spec.name,
-            _say(method, frames),
+        what, trusted = "spread", "not calibrated: the raw spread"
+        warnings.warn(
+            f"the uncertainty of {model.spec.name} is not calibrated: it is the raw spread of "
+            f"{_say(method, frames)}, which is not the error",
+            L1bsrGeoWarning,
+            stacklevel=4,
         )
     return image, {
-        "uncertainty": "standard deviation of the error of each pixel [DN]",
+        **say_model(spread, tiles),
+        "model": model.spec.name,
+        "uncertainty": f"{what} of each pixel [DN]",
         "uncertainty_method": f"spread of {_say(method, frames)}",
         "uncertainty_calibration": trusted,
     }

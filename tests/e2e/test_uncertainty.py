@@ -1,7 +1,6 @@
 """A second file says how far the first can be trusted; on known truth it is right."""
 
 import json
-import logging
 import warnings
 from dataclasses import replace
 
@@ -30,6 +29,7 @@ from l1bsr_geo.tiling.plan import TilePlan
 
 CRS = "EPSG:32631"
 BANDS = ("B02", "B03", "B04", "B08")
+UNCALIBRATED = pytest.mark.filterwarnings("ignore:the uncertainty of")
 pytestmark = pytest.mark.filterwarnings("ignore:no DEM")
 
 
@@ -86,6 +86,7 @@ def test_errors_of_a_burst_are_as_large_as_is_said(collect, cli, tmp_path):
     assert np.isnan(profile["nodata"])
     assert names == ("PAN",)
     assert tags["model"] == "dsa"
+    assert tags["tile_size"] == "256"  # its own
     assert "8 restorations" in tags["uncertainty_method"]
     assert "1 sigma" in tags["uncertainty_calibration"]
     assert not (sigma.mask & ~image.mask).any()  # bilinear needs less around it than cubic
@@ -107,17 +108,16 @@ def network():
     return SingleImage(layers, ModelSpec("l1bsr", BANDS, scale=2, halo=1, gain=400))
 
 
-def test_tiles_meet_and_holes_stay(raster, network, tmp_path, caplog):
+def test_tiles_meet_and_holes_stay(raster, network, tmp_path):
     images = []
     for tile in (16, 400):
         path, trust = tmp_path / f"{tile}.tif", tmp_path / f"u{tile}.tif"
-        with caplog.at_level(logging.WARNING):
+        with pytest.warns(L1bsrGeoWarning, match="not calibrated"):
             super_resolve(raster, path, model=network, tile=tile, uncertainty=trust)
         images.append(read(trust))
     (small, tags, _, names), (whole, *_) = images
     assert "turned" in tags["uncertainty_method"]
     assert tags["uncertainty_calibration"].startswith("not calibrated")
-    assert "not calibrated" in caplog.text
     assert names == BANDS
     np.testing.assert_array_equal(small.mask, whole.mask)
     assert small.mask.any()
@@ -127,6 +127,7 @@ def test_tiles_meet_and_holes_stay(raster, network, tmp_path, caplog):
     assert whole.min() > 0
 
 
+@UNCALIBRATED
 def test_a_run_is_taken_up_where_it_was(raster, network, tmp_path):
     """What was finished of it stays; what is of another run is not touched."""
     output, trust = tmp_path / "o.tif", tmp_path / "u.tif"
@@ -147,6 +148,7 @@ def test_a_run_is_taken_up_where_it_was(raster, network, tmp_path):
     assert trust.read_bytes() == b"mine"
 
 
+@UNCALIBRATED
 def test_an_offset_of_all_dn_is_no_uncertainty(raster, network, tmp_path):
     """Of processing baseline 04.00 on: DN - 1000 is what a network sees."""
     network.network[0].bias.data.zero_()
