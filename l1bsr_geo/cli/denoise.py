@@ -8,9 +8,12 @@ import typer
 
 from l1bsr_geo.cli.console import show_steps
 from l1bsr_geo.cli.options import (
+    CameraOption,
     Device,
+    DeviceOption,
     OverwriteOption,
     Precision,
+    PrecisionOption,
     ResumeOption,
     StacOption,
     TileOption,
@@ -79,7 +82,7 @@ def denoise_video(
     bands_per_frame: Annotated[
         int, typer.Option(min=1, help="Of a GeoTIFF whose bands are times.")
     ] = 1,
-    camera: Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")] = None,
+    camera: CameraOption = None,
     pattern: Annotated[
         Pattern, typer.Option(help="m2m: colours of the first rows.")
     ] = Pattern.RGGB,
@@ -95,10 +98,8 @@ def denoise_video(
     ] = None,
     crop: Annotated[int | None, typer.Option(min=1, help="Of what is learnt from [px].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    precision: Annotated[
-        Precision, typer.Option(help="How the network computes.")
-    ] = Precision.AUTO,
+    device: DeviceOption = Device.AUTO,
+    precision: PrecisionOption = Precision.AUTO,
     tile: TileOption = None,
     stac: StacOption = False,
     resume: ResumeOption = False,

@@ -8,17 +8,22 @@ import typer
 from l1bsr_geo.cli.console import console, show_training
 from l1bsr_geo.cli.options import (
     AoiOption,
+    CameraOption,
     DemOption,
     DetectorOption,
     Device,
+    FramesOption,
     GeoidOption,
     Geometry,
     GeometryOption,
     GippOption,
     HeightOption,
     OverwriteOption,
+    ReferenceOption,
+    ScaleOption,
     Sensor,
     SensorOption,
+    StartOption,
     number_or_name,
 )
 
@@ -34,7 +39,7 @@ def finetune_network(
     weights: Annotated[
         Path | None, typer.Option(help="Weights to start from; the model's own by default.")
     ] = None,
-    scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
+    scale: ScaleOption = None,
     minutes: Annotated[float, typer.Option(min=0, help="Of training, at most.")] = 5.0,
     iterations: Annotated[int, typer.Option(min=1, help="Of training, at most.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
@@ -42,10 +47,10 @@ def finetune_network(
     detector: DetectorOption = None,
     geometry: GeometryOption = Geometry.AUTO,
     gipp: GippOption = None,
-    camera: Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")] = None,
-    start: Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")] = 15,
-    reference: Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")] = "middle",
+    camera: CameraOption = None,
+    start: StartOption = None,
+    frames: FramesOption = 15,
+    reference: ReferenceOption = "middle",
     aoi: AoiOption = None,
     dem: DemOption = None,
     geoid: GeoidOption = None,

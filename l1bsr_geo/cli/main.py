@@ -19,12 +19,15 @@ from l1bsr_geo.cli.console import fail, show_progress, show_warning
 from l1bsr_geo.cli.options import (
     AoiOption,
     BandsOption,
+    CameraOption,
     CrsOption,
     DemOption,
     DetectorOption,
     Device,
+    DeviceOption,
     DType,
     DTypeOption,
+    FramesOption,
     GeoidOption,
     Geometry,
     GeometryOption,
@@ -35,13 +38,17 @@ from l1bsr_geo.cli.options import (
     Output,
     OverwriteOption,
     Precision,
+    PrecisionOption,
+    ReferenceOption,
     RefineOption,
     ResolutionOption,
     ResumeOption,
+    ScaleOption,
     SchedulerOption,
     Sensor,
     SensorOption,
     StacOption,
+    StartOption,
     TileOption,
     WorkersOption,
     number_or_name,
@@ -169,7 +176,7 @@ def sr(
             "of one; learned ones by default."
         ),
     ] = None,
-    scale: Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")] = None,
+    scale: ScaleOption = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights: ours, or a published checkpoint as downloaded.")
     ] = None,
@@ -177,10 +184,10 @@ def sr(
     bands: BandsOption = None,
     geometry: GeometryOption = Geometry.AUTO,
     gipp: GippOption = None,
-    camera: Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")] = None,
-    start: Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")] = 15,
-    reference: Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")] = "middle",
+    camera: CameraOption = None,
+    start: StartOption = None,
+    frames: FramesOption = 15,
+    reference: ReferenceOption = "middle",
     layers: Annotated[
         Path | None, typer.Option(help="Second GeoTIFF: frame counts, noise gain of a burst.")
     ] = None,
@@ -197,10 +204,8 @@ def sr(
     refine: RefineOption = None,
     no_ortho: NoOrthoOption = False,
     dtype: DTypeOption = DType.SOURCE,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    precision: Annotated[
-        Precision, typer.Option(help="How the network computes.")
-    ] = Precision.AUTO,
+    device: DeviceOption = Device.AUTO,
+    precision: PrecisionOption = Precision.AUTO,
     tile: TileOption = None,
     report: Annotated[
         Path | None, typer.Option(help="Page (HTML): before and after, figures.")

@@ -87,6 +87,13 @@ NoOrthoOption = Annotated[
     bool, typer.Option("--no-ortho", help="Keep sensor geometry; the file gets control points.")
 ]
 DTypeOption = Annotated[DType, typer.Option(help="Type of the output's pixels.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="How the network computes.")]
+ScaleOption = Annotated[int | None, typer.Option(min=1, help="Fine pixels to a pixel.")]
+CameraOption = Annotated[str | None, typer.Option(help="Camera of a burst, such as c2.")]
+StartOption = Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")]
+FramesOption = Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")]
+ReferenceOption = Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")]
 TileOption = Annotated[int | None, typer.Option(min=1, help="Largest core of a tile [px].")]
 ResumeOption = Annotated[
     bool,
