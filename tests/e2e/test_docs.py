@@ -178,3 +178,62 @@ def test_links_lead_somewhere():
 def anchors(page: Path) -> set[str]:
     heads = re.findall(r"^#+ (.*)$", without_code(page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+# --- commands that are run: what is at hand as sample, and done in a second or two ---
+
+QUICK = {
+    ("catalog", "list"), ("catalog", "add"), ("catalog", "to-stac"), ("models", "list"),
+    ("models", "export"), ("info", "PRODUCT.SAFE"), ("sr", "four_bands.tif"), ("stac", "out.tif"),
+    ("sr", "BURST"),
+}  # fmt: skip
+NEEDS_MORE = {"dem/", "net.yaml", "stack.npy", "--weights", "adapted.safetensors"}
+
+
+def quick_commands() -> list[list[str]]:
+    """Of the pages for people at the command line, in order, without those that need more."""
+    chosen = []
+    for block in find_blocks("sh"):
+        if block.page in ("docs/commands.md", "docs/models.md", "docs/install.md"):
+            for line in block.text.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:2] == ["rio", "l1bsr"]:
+                    words = words[1:]
+                if tuple(words[1:3]) in QUICK and not NEEDS_MORE & set(words):
+                    chosen.append(words[1:])
+    return chosen
+
+
+@pytest.mark.slow
+def test_quick_commands_run(samples, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("L1BSR_GEO_DATA", str(tmp_path / "data"))
+    for path in samples.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    done = quick_commands()
+    assert len(done) >= 10
+    for words in done:
+        replaces = any("--overwrite" in p.opts for p in find_command(words).params)
+        code = call([*words, "--overwrite"] if replaces else words)
+        assert code == 0, (words, capsys.readouterr().err)
+    for name in ("out.tif", "out.json", "sigma.tif", "stac/catalog.json", "dncnn.onnx"):
+        assert (tmp_path / name).exists(), name
+
+
+def call(words: list[str]) -> int | str | None:
+    """The exit code of a command."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            cli_main.main(words)
+        except SystemExit as ended:
+            return ended.code
+    return 0
+
+
+def find_command(words: list[str]):
+    command = PROGRAM
+    for word in words:
+        if word in getattr(command, "commands", {}):
+            command = command.commands[word]
+    return command
