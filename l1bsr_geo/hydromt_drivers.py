@@ -11,14 +11,10 @@ is then an engineering one. HydroMT finds them through the entry point ``hydromt
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
-import dask.array as da
 import numpy as np
-import pyproj
 import safetensors.numpy
 import shapely
 import xarray as xr
@@ -32,27 +28,18 @@ from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoWarning
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.cog import write_cog
-from l1bsr_geo.georef.orthorectify import orthorectify
-from l1bsr_geo.images.bursts import Burst
-from l1bsr_geo.images.pixels import GeoImage, LazyPixels
+from l1bsr_geo.images.pixels import GeoImage
 from l1bsr_geo.models.checkpoint import read_checkpoint, read_facts
 from l1bsr_geo.pipelines.bands import draw_lazily, read_stack
+from l1bsr_geo.pipelines.datasets import as_dataset, frames_of, frames_on_map
 from l1bsr_geo.pipelines.job import Job
-from l1bsr_geo.pipelines.stages import read_terrain
 from l1bsr_geo.readers.skysat import read_burst
 
 Box: TypeAlias = tuple[float, float, float, float]
 
 __hydromt_eps__ = ["SentinelL1BDriver", "SkySatL1ADriver", "WeightsDriver"]
 
-PIXELS = pyproj.CRS.from_wkt(
-    'ENGCRS["image pixels",EDATUM["outer corner of the first pixel"],CS[Cartesian,2],'
-    'AXIS["column (x)",unspecified],AXIS["row (y)",unspecified],SCALEUNIT["pixel",1]]'
-)
-"""The CRS of an image in its own pixels: an engineering one, which leads nowhere else."""
-
 _MARGIN = 0.01  # [degrees] around a box, for the buffer that HydroMT cuts with
-_CHUNK = 1024  # [px]
 
 
 class _Options(DriverOptions):
@@ -167,14 +154,14 @@ class SentinelL1BDriver(_SensorDriver):
         stack = read_stack(job, wanted)
         grid = stack.grids[stack.reference]
         if not _wants_map(options, grid, box, path):
-            return _as_dataset(stack.pixels, stack.nodata, stack.attrs)
+            return as_dataset(stack.pixels, stack.nodata, stack.attrs)
         if box is not None and not _touches(grid, options.height, box):
             return None
         image = draw_lazily(job, stack).image
         pixels, nodata = image.pixels, image.pixels.attrs.get("nodata")
         if image.valid is not None and nodata is not None:
             pixels = pixels.where(image.valid, np.asarray(nodata, pixels.dtype))
-        return _as_dataset(pixels, nodata, stack.attrs)
+        return as_dataset(pixels, nodata, stack.attrs)
 
     def write(
         self,
@@ -219,18 +206,8 @@ class SkySatL1ADriver(_SensorDriver):
         on_map = _wants_map(options, burst.grids[0], box, path)
         if on_map and box is not None and not _touches(burst.grids[0], options.height, box):
             return None
-        images = [_frame_image(burst, t) for t in range(len(burst))]
-        if on_map:
-            images = _draw_frames(_job(path, options, box), images)
-        frames = xr.concat([image.pixels for image in images], "band", join="override")
-        frames = frames.isel(band=np.argsort(burst.attrs["order"]))
-        times = sorted(time.replace(tzinfo=None) for time in burst.times)
-        axis = "time" if times else "frame"
-        frames = frames.rename(band=axis)
-        if times:
-            frames = frames.assign_coords(time=np.array(times, "datetime64[ns]"))
-        frames = frames.expand_dims(band=[burst.band])
-        return _as_dataset(frames, None if on_map else burst.nodata, burst.attrs)
+        frames = frames_on_map(_job(path, options, box), burst) if on_map else frames_of(burst)
+        return as_dataset(frames, None if on_map else burst.nodata, burst.attrs)
 
     def write(
         self,
@@ -325,53 +302,17 @@ def _touches(grid: GeoGrid, height: float, box: Box) -> bool:
     return bool(grid.footprint(height).intersects(shapely.box(*box)))
 
 
-def _frame_image(burst: Burst, t: int) -> GeoImage:
-    source = burst.sources[t]
-    lazy = da.from_array(LazyPixels(source), chunks=_CHUNK, asarray=False)
-    attrs = {} if burst.nodata is None else {"nodata": burst.nodata}
-    pixels = xr.DataArray(lazy[None], {"band": [t]}, ("band", "y", "x"), attrs=attrs)
-    return GeoImage(pixels, burst.grids[t])
-
-
-def _draw_frames(job: Job, images: Sequence[GeoImage]) -> list[GeoImage]:
-    """Each frame by its own geometry, on the map grid of the first."""
-    if images[0].grid.model is None:
-        raise BadInputError(f"{job.source} has no geometry, so it cannot be put on a map")
-    terrain = read_terrain(job, images[0].grid)
-    images = [replace(i, pixels=i.pixels.astype("float32")) for i in images]
-    first = orthorectify(
-        images[0], crs=job.crs, resolution=job.resolution, aoi=job.aoi, elevation=terrain
-    )
-    others = [orthorectify(i, onto=first.grid, elevation=terrain) for i in images[1:]]
-    return [replace(i, pixels=i.pixels.where(i.valid)) for i in (first, *others)]
-
-
-def _as_dataset(pixels: xr.DataArray, nodata: float | None, facts: Any) -> xr.Dataset:
-    """Bands as variables, on a map or in their own pixels."""
-    if "spatial_ref" not in pixels.coords:
-        place = xr.Variable((), 0, {"crs_wkt": PIXELS.to_wkt(), "spatial_ref": PIXELS.to_wkt()})
-        rows, columns = (np.arange(n) + 0.5 for n in pixels.shape[-2:])
-        pixels = pixels.assign_coords(y=rows, x=columns, spatial_ref=place)
-    data = pixels.to_dataset("band")
-    waves = facts.get("wavelengths", {})
-    for name, variable in data.data_vars.items():
-        told = {"grid_mapping": "spatial_ref", "long_name": f"{name} [DN]"}
-        told |= {"wavelength_nm": waves[name]} if name in waves else {}
-        variable.attrs = told | ({} if nodata is None else {"_FillValue": nodata})
-    data.attrs = {k: v for k, v in facts.items() if isinstance(v, str | int | float)}
-    return data
-
-
 def _as_image(data: xr.Dataset | xr.DataArray) -> GeoImage:
     """What ``read`` gave, or a part of it, as it is written."""
     if isinstance(data, xr.DataArray):
-        data = data.to_dataset(name=data.name or "data")
+        data = data.to_dataset(name="data" if data.name is None else data.name)
     crs = data.raster.crs
     if crs.is_engineering:
         raise BadInputError("the image is in its own pixels; only one on a map is written (ortho)")
     nodata = [variable.attrs.get("_FillValue") for variable in data.data_vars.values()]
     bands = data.to_array("band").drop_attrs()
-    grid = GeoGrid(bands.shape[1:], AffineModel(data.raster.transform, crs.to_string()))
+    height, width = bands.shape[1:]
+    grid = GeoGrid((height, width), AffineModel(data.raster.transform, crs.to_string()))
     if nodata[0] is None:
         return GeoImage(bands, grid)
     return GeoImage(bands.assign_attrs(nodata=nodata[0]), grid, (bands != nodata[0]).any("band"))

@@ -130,7 +130,10 @@ def _extent(stac: Any, items: Sequence["pystac.Item"]) -> "pystac.Extent":
     times = [t for i in items for t in (i.datetime, *_span(i)) if t is not None]
     bounds = shapely.union_all([shapely.box(*box) for box in boxes]).bounds if boxes else _WORLD
     span = [min(times), max(times)] if times else [None, None]
-    return stac.Extent(stac.SpatialExtent([list(bounds)]), stac.TemporalExtent([span]))
+    extent: pystac.Extent = stac.Extent(
+        stac.SpatialExtent([list(bounds)]), stac.TemporalExtent([span])
+    )
+    return extent
 
 
 def _span(item: "pystac.Item") -> tuple[datetime | None, datetime | None]:

@@ -83,9 +83,9 @@ def _members(archive: Path) -> Iterator[_Member]:
         for entry in tape:
             _check(archive, entry.name, entry.isreg() or entry.isdir())
             if entry.isreg():
-                content = tape.extractfile(entry)
-                if content is not None:
-                    yield _Member(entry.name, entry.size, content)
+                member = tape.extractfile(entry)
+                if member is not None:
+                    yield _Member(entry.name, entry.size, member)
 
 
 def _check(archive: Path, name: str, plain: bool) -> None:
