@@ -60,8 +60,8 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Poisson:
-    """Of counted photons: y = p * Poisson(x / p), whose variance is p x.
+class _OfPhotons:
+    """Noise of counting.
 
     Attributes:
         p: DN to a photon.
@@ -71,6 +71,11 @@ class Poisson:
 
     def __post_init__(self) -> None:
         _allow(self, p=_SOME)
+
+
+@dataclass(frozen=True)
+class Poisson(_OfPhotons):
+    """Of counted photons: y = p * Poisson(x / p), whose variance is p x."""
 
     def add(self, clean: F32, rng: np.random.Generator) -> F32:
         """See `Noise`."""
@@ -219,17 +224,8 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Demosaicked:
-    """Poisson noise on a Bayer mosaic (RGGB), which then is demosaicked: correlated.
-
-    Attributes:
-        p: DN to a photon.
-    """
-
-    p: float
-
-    def __post_init__(self) -> None:
-        _allow(self, p=_SOME)
+class Demosaicked(_OfPhotons):
+    """Poisson noise on a Bayer mosaic (RGGB), which then is demosaicked: correlated."""
 
     def add(self, clean: F32, rng: np.random.Generator) -> F32:
         """See `Noise`.
@@ -310,7 +306,7 @@ def _ends(name: str, value: Any) -> tuple[float, float]:
     return ends
 
 
-def _allow(noise: Noise, **ranges: tuple[float, float]) -> None:
+def _allow(noise: object, **ranges: tuple[float, float]) -> None:
     for name, (least, most) in ranges.items():
         value = getattr(noise, name)
         if not least <= value <= most:
