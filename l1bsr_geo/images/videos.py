@@ -118,21 +118,19 @@ class ArrayVideo:
 
 
 @dataclass(frozen=True, eq=False)
-class ChosenFrames:
-    """Some frames of a video, as a video.
+class VideoOf:
+    """A video that is made of another; what it does not change is the other's.
 
     Attributes:
-        video: all of them.
-        chosen: which, in order of time.
+        video: the other.
     """
 
     video: Video
-    chosen: range
 
     @property
     def frames(self) -> int:
         """How many there are."""
-        return len(self.chosen)
+        return self.video.frames
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -153,6 +151,31 @@ class ChosenFrames:
     def nodata(self) -> float | None:
         """The stored value that means no data."""
         return self.video.nodata
+
+    def read(self, t: int, window: Window | None = None) -> npt.NDArray[np.float32]:
+        """A frame, or a window inside it: (C, H, W) [DN], NaN where there is no data."""
+        return self.video.read(t, window)
+
+    def grid(self, t: int) -> GeoGrid:
+        """The geometry of a frame."""
+        return self.video.grid(t)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenFrames(VideoOf):
+    """Some frames of a video, as a video.
+
+    Attributes:
+        video: all of them.
+        chosen: which, in order of time.
+    """
+
+    chosen: range
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return len(self.chosen)
 
     def read(self, t: int, window: Window | None = None) -> npt.NDArray[np.float32]:
         """A frame, or a window inside it."""

@@ -6,6 +6,7 @@ with the length of the video; where whole frames are too large to wait, tiles re
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
-from l1bsr_geo.images.videos import Video
+from l1bsr_geo.images.videos import Video, VideoOf
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.restoration.noise_level import Noise
 from l1bsr_geo.tiling.nodata import fill_nodata
@@ -35,46 +36,30 @@ MEMORY = 512 * 2**20
 _LIGHT = 4.0  # [px] standard deviation: brightness that a map of noise follows
 
 
-class ScaledVideo:
+@dataclass(frozen=True, eq=False)
+class ScaledVideo(VideoOf):
     """A video whose values are a multiple of another's: 12-bit DN as if white were 255.
 
-    Args:
+    Attributes:
         video: as stored.
         factor: of its values.
     """
 
-    nodata = None
-
-    def __init__(self, video: Video, factor: float) -> None:
-        self.video, self.factor = video, np.float32(factor)
-
-    @property
-    def frames(self) -> int:
-        """How many there are."""
-        return self.video.frames
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Band names."""
-        return self.video.bands
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(height, width)``."""
-        return self.video.shape
+    factor: float
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32."""
         return np.dtype(np.float32)
 
+    @property
+    def nodata(self) -> None:
+        """No value means no data but NaN."""
+        return None
+
     def read(self, t: int, window: Window | None = None) -> F32:
         """A frame, or a window inside it: (C, H, W), NaN where there is no data."""
-        return self.video.read(t, window) * self.factor
-
-    def grid(self, t: int) -> GeoGrid:
-        """The geometry of a frame."""
-        return self.video.grid(t)
+        return self.video.read(t, window) * np.float32(self.factor)
 
 
 def map_noise(noise: Noise) -> NoiseMap:
