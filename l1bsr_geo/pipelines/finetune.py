@@ -18,10 +18,10 @@ from l1bsr_geo.models.base import Restorer
 from l1bsr_geo.models.checkpoint import find_weights, read_provenance
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.published import recognise
-from l1bsr_geo.models.shipped import Kind, default_model
 from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.pipelines.job import Job, PathLike
 from l1bsr_geo.pipelines.own_scene import part_frames, part_product, read_frames
+from l1bsr_geo.pipelines.super_resolution import choose_for_burst
 from l1bsr_geo.readers.inputs import recognise_sensor
 from l1bsr_geo.training.checkpoints import write_weights
 from l1bsr_geo.training.finetune import Adaptation, ForetellsHeldBack, Loss, adapt
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 _BURSTS, _PRODUCTS = ("dsa", "hdr-dsp"), ("l1bsr",)
 _RATE = 2e-4  # a fifth of that of a training from the start
-_STEPS = 1.1  # ratio of the longest exposure time to the shortest from which a burst has several
 _SUPERVISED = ("supervised", "both", "joint", "warping", "smoothness")  # not of a known scene
 _OUTDATED = ("score", "figures", "results", "git_blob")  # what is not true of changed weights
 
@@ -154,9 +153,8 @@ def _choose_model(scene: BurstScene | None, scale: int | None) -> str:
     """The learned one that restores such input by default."""
     if scene is None:
         return "l1bsr"
-    times = scene.burst.exposures
-    kind: Kind = "exposures" if max(times) > _STEPS * min(times) else "burst"
-    chosen = default_model(kind, scale)
+    exposures = scene.burst.exposures
+    chosen = choose_for_burst(scale, lambda: exposures)
     return chosen if chosen in _BURSTS else "dsa"
 
 
