@@ -51,16 +51,9 @@ from l1bsr_geo.training.checkpoints import write_weights
 from l1bsr_geo.training.finetune import adapt
 from l1bsr_geo.training.own_overlaps import HeldPixels
 from l1bsr_geo.training.scene_overlaps import part_overlaps
+from tests.benchmarks.held_out import PHOTOGRAPHS, name_scene, tell
 from tests.synthetic.fine_scenes import AERIAL
 
-PHOTOGRAPHS = (
-    "brighton/DJI_0024.jpg",
-    "seneca/IMG_0578.jpg",
-    "brighton/DJI_0025.jpg",
-    "seneca/IMG_0600.jpg",
-    "seneca/IMG_0589.jpg",
-    "seneca/IMG_0611.jpg",
-)
 CASES = {
     "dsa": {
         "matching": {"noise": 2.5},
@@ -162,7 +155,7 @@ def measure(model, case, k, start, minutes):
         warnings.simplefilter("ignore")  # a stack says no exposures
         done, (before, after) = tune(k, start, minutes, Path(folder), **CASES[model][case])
     return {
-        "scene": PHOTOGRAPHS[k] if AERIAL.is_dir() else f"made {k}",
+        "scene": name_scene(k),
         "before": before,
         "after": after,
         "change": after - before,
@@ -230,11 +223,7 @@ def main():
         "holds": judge(figures),
         "cases": figures,
     }
-    text = json.dumps(results, indent=2)
-    if options.json:
-        options.json.write_text(text + "\n")
-    else:
-        print(text)
+    tell(results, options.json)
 
 
 if __name__ == "__main__":

@@ -35,16 +35,9 @@ from l1bsr_geo.registration.mosaics import align_mosaics
 from l1bsr_geo.restoration.mosaic import MosaicOptions, load_jdd, restore_mosaics
 from l1bsr_geo.simulation.mosaics import simulate_mosaics
 from l1bsr_geo.training.mosaics import SimulatedMosaics, read_colours
+from tests.benchmarks.held_out import PHOTOGRAPHS, name_scene, tell
 from tests.synthetic.fine_scenes import AERIAL
 
-PHOTOGRAPHS = (
-    "brighton/DJI_0024.jpg",
-    "seneca/IMG_0578.jpg",
-    "brighton/DJI_0025.jpg",
-    "seneca/IMG_0600.jpg",
-    "seneca/IMG_0589.jpg",
-    "seneca/IMG_0611.jpg",
-)
 SIDE, FRAMES, AROUND, BORDER = 192, 12, 24, 8
 ROWS = ("bilinear", "as it ships", "mosaic to mosaic", "supervised at the right noise")
 
@@ -94,7 +87,7 @@ def measure(k, sigma, pattern, weights, right, options):
         results["supervised at the right noise"] = restore(right, burst)
     error, kept = motion_error(burst)
     return {
-        "scene": PHOTOGRAPHS[k] if AERIAL.is_dir() else f"made {k}",
+        "scene": name_scene(k),
         "psnr": {name: psnr(frames, burst.truth) for name, frames in results.items()},
         "motion_error": error,
         "registered": kept,
@@ -148,11 +141,7 @@ def main():
         "holds": statistics.mean(gains) >= 0.5,
         "runs": runs,
     }
-    text = json.dumps(results, indent=2)
-    if options.json:
-        options.json.write_text(text + "\n")
-    else:
-        print(text)
+    tell(results, options.json)
 
 
 if __name__ == "__main__":
