@@ -18,9 +18,6 @@ MOST_FRAMES = 1000
 MOTION = 4
 """Largest motion that the halos hold [px], once whole pixels are taken out by the reader."""
 
-FULL_SCALE = 3400.0
-"""DN per unit of the SkySat networks."""
-
 
 @dataclass(frozen=True)
 class BurstViews:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import FULL_SCALE, MOST_FRAMES
+from l1bsr_geo.models.burst import MOST_FRAMES
 from l1bsr_geo.models.burst_network import PUBLISHED, Base, BurstNetwork, Sizes
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import FULL_SCALE, MOST_FRAMES, BurstViews
+from l1bsr_geo.models.burst import MOST_FRAMES, BurstViews
 from l1bsr_geo.models.burst_network import PUBLISHED, BurstNetwork, FrameFlow, Sizes
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.warp import warp

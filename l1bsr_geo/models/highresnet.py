@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.base import ModelSpec
-from l1bsr_geo.models.burst import FULL_SCALE, BurstViews
+from l1bsr_geo.models.burst import BurstViews
 
 _ANCHORS = 9  # the shared reference is the median of the first frames, up to so many
 

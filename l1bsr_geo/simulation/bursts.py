@@ -18,13 +18,13 @@ import scipy.fft
 from scipy import ndimage
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.simulation.burst_motion import Motion, made_relief
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 
-FULL_SCALE = 3400.0  # [DN]
 NOISE_SLOPE, NOISE_FLOOR = 0.1187, 12.05  # variance [DN^2] = slope * DN + floor
 OPTICS = 0.15  # [coarse px] standard deviation of the optical blur: MTF 0.64 * 0.90 at Nyquist
 

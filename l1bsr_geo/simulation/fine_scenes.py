@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from l1bsr_geo.simulation.bursts import FULL_SCALE
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 
 F32 = npt.NDArray[np.float32]
 

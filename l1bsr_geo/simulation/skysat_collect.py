@@ -24,7 +24,8 @@ from l1bsr_geo.geometry.elevation import Elevation, localize_on_terrain
 from l1bsr_geo.geometry.model import FloatArray
 from l1bsr_geo.geometry.pinhole import PinholeModel
 from l1bsr_geo.geometry.rpc import RPCModel
-from l1bsr_geo.simulation.bursts import FULL_SCALE, camera_mtf, noise_sigma
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
+from l1bsr_geo.simulation.bursts import camera_mtf, noise_sigma
 from l1bsr_geo.simulation.rendering import FLAT
 from l1bsr_geo.simulation.scenes import MapScene
 from l1bsr_geo.simulation.skysat_index import write_frame_index

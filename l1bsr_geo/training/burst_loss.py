@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.base import BurstRestorer
-from l1bsr_geo.models.burst import FULL_SCALE
 from l1bsr_geo.ops.splat import read_at
 from l1bsr_geo.ops.warp import Kernel, sample
 from l1bsr_geo.training.objective import Batch, Figures

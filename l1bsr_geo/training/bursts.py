@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from l1bsr_geo.errors import BadOptionError
-from l1bsr_geo.simulation.bursts import FULL_SCALE, SimulatedBurst, simulate_burst
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
+from l1bsr_geo.simulation.bursts import SimulatedBurst, simulate_burst
 from l1bsr_geo.training.crops import augment
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.photographs import F32, read_fine_scenes

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.base import BurstRestorer
-from l1bsr_geo.models.burst import FULL_SCALE
 from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.sampling import double

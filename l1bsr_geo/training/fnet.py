@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError
-from l1bsr_geo.models.burst import FULL_SCALE, BurstViews, blur
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
+from l1bsr_geo.models.burst import BurstViews, blur
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.warp import warp
 from l1bsr_geo.training.burst_loss import (

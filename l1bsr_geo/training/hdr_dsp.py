@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
-from l1bsr_geo.models.burst import FULL_SCALE, blur
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
+from l1bsr_geo.models.burst import blur
 from l1bsr_geo.models.burst_network import BurstNetwork
 from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.training.burst_loss import (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError
-from l1bsr_geo.models.burst import FULL_SCALE
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.training.burst_loss import COUNTS, join_subset, score_frames
 from l1bsr_geo.training.objective import Batch, Example, Figures
 

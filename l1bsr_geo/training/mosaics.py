@@ -15,8 +15,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from scipy import ndimage
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.ops.mosaic import Pattern
-from l1bsr_geo.simulation.bursts import FULL_SCALE
 from l1bsr_geo.simulation.fine_scenes import made_city
 from l1bsr_geo.simulation.mosaics import simulate_mosaics
 from l1bsr_geo.simulation.videos import PEAK, reduce_photograph

@@ -10,7 +10,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from l1bsr_geo.errors import BadInputError, MissingInputError
-from l1bsr_geo.simulation.bursts import FULL_SCALE
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.simulation.fine_scenes import made_city, scene_from_photograph
 
 F32 = npt.NDArray[np.float32]

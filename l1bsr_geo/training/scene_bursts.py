@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import Window
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.images.bursts import BurstScene
 from l1bsr_geo.models.base import BurstRestorer
-from l1bsr_geo.models.burst import FULL_SCALE
 from l1bsr_geo.models.burst_network import BurstNetwork
 from l1bsr_geo.ops.flow import invert_flow
 from l1bsr_geo.ops.sampling import double

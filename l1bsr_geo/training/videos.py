@@ -14,7 +14,7 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
-from l1bsr_geo.simulation.bursts import FULL_SCALE
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.simulation.fine_scenes import made_city
 from l1bsr_geo.simulation.noise import Bernoulli, NoiseRange
 from l1bsr_geo.simulation.videos import (

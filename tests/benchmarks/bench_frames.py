@@ -32,9 +32,10 @@ from scipy import ndimage
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.registration.frames import align_frames
-from l1bsr_geo.simulation.bursts import FULL_SCALE, noise_sigma, simulate_burst
+from l1bsr_geo.simulation.bursts import noise_sigma, simulate_burst
 from l1bsr_geo.simulation.fine_scenes import made_city, scene_from_photograph
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

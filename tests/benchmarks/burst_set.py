@@ -22,9 +22,10 @@ import torch
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.geometry.grid import GeoGrid, Window
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.registration.frames import align_frames
-from l1bsr_geo.simulation.bursts import FULL_SCALE, simulate_burst
+from l1bsr_geo.simulation.bursts import simulate_burst
 from l1bsr_geo.simulation.fine_scenes import made_city
 from l1bsr_geo.training.objective import Batch
 from l1bsr_geo.training.photographs import read_fine_scenes

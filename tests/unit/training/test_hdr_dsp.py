@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.act import ACT
-from l1bsr_geo.models.burst import FULL_SCALE, blur, enlarge_centred
+from l1bsr_geo.models.burst import blur, enlarge_centred
 from l1bsr_geo.models.dsa import DSA
 from l1bsr_geo.models.hdr_dsp import HDRDSP
 from l1bsr_geo.simulation.bursts import noise_sigma, simulate_burst

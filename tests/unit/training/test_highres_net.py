@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from l1bsr_geo.errors import BadInputError
-from l1bsr_geo.models.burst import FULL_SCALE
+from l1bsr_geo.geometry.skysat_figures import FULL_SCALE
 from l1bsr_geo.models.highresnet import HighResNet
 from l1bsr_geo.simulation.bursts import noise_sigma, simulate_burst
 from l1bsr_geo.simulation.fine_scenes import made_city
