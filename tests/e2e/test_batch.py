@@ -231,11 +231,11 @@ def test_our_own_catalog_is_one(tmp_path):
     """Where no source has options of ours, all rasters are meant; most of it is not there."""
     path = Path(__file__).parents[2] / "data_catalog.yaml"
     catalog = yaml.safe_load(path.read_text())
-    crops = {name: catalog[name] for name in ("meta", "l1bsr_examples")}
+    crops = {name: catalog[name] for name in ("meta", "l1bsr_example_{sample}")}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(crops))
     jobs = read_jobs(tmp_path / "c.yaml", tmp_path)
-    assert [job.name for job in jobs] == [f"l1bsr_examples_0{n}" for n in range(5)]
-    assert jobs[3].source == tmp_path / "data/l1bsr_examples/03.tif"
+    assert [job.name for job in jobs] == [f"l1bsr_example_0{n}" for n in range(10)]
+    assert jobs[3].source == tmp_path / "l1bsr_examples/03.tif"
 
 
 @pytest.mark.parametrize(
