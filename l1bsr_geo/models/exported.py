@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.models.devices import ran_out_of_memory
 from l1bsr_geo.models.exported_operators import does_nothing, find_operator
 from l1bsr_geo.models.file_facts import METADATA
 from l1bsr_geo.models.graphs import GraphError, GraphInput
@@ -94,7 +95,7 @@ class ExportedGraph:
                     del values[name]
             return tuple(values[name] for name in self._outputs)
         except (RuntimeError, IndexError, TypeError, ValueError, KeyError) as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError) or "not enough memory" in str(error):
+            if ran_out_of_memory(error):
                 raise
             raise GraphError(" ".join(str(error).split())[:300]) from None
 

@@ -91,11 +91,11 @@ class GraphRestorer:
         window = [n if fixed is None else fixed for n, fixed in zip(size, self.fixed, strict=True)]
         below, right = (max(0, w - n) for w, n in zip(window, size, strict=True))
         padded = functional.pad(image, (0, right, 0, below), "replicate")
-        scale, halo = self.spec.scale, self.spec.halo
+        scale, halo, multiple = self.spec.scale, self.spec.halo, self.spec.multiple
         height, width = padded.shape[-2:]
         result = image.new_empty(*image.shape[:2], scale * height, scale * width)
-        for top, rows in _windows(height, window[0], halo):
-            for left, cols in _windows(width, window[1], halo):
+        for top, rows in _windows(height, window[0], halo, multiple):
+            for left, cols in _windows(width, window[1], halo, multiple):
                 part = padded[..., top : top + window[0], left : left + window[1]]
                 fine = self.call(part)
                 y, x = (slice(scale * s.start, scale * s.stop) for s in (rows, cols))
@@ -142,9 +142,10 @@ def _fill_batches(image: Tensor, count: int) -> Iterator[Tensor]:
         yield torch.cat([part, part[-1:].expand(count - len(part), -1, -1, -1)])
 
 
-def _windows(length: int, size: int, halo: int) -> Iterator[tuple[int, slice]]:
+def _windows(length: int, size: int, halo: int, multiple: int) -> Iterator[tuple[int, slice]]:
     """Where windows begin, and which pixels are taken from each; those at the ends keep theirs."""
-    starts = [*range(0, length - size, max(1, size - 2 * halo)), length - size]
+    step = max(1, (size - 2 * halo) // multiple * multiple)
+    starts = [*range(0, length - size, step), length - size]
     for i, start in enumerate(starts):
         first = 0 if i == 0 else starts[i - 1] + size - halo
         last = length if i == len(starts) - 1 else start + size - halo

@@ -218,7 +218,7 @@ def _measure_halo(
             "over the whole image, take it out: tiles could not meet"
         )
     halo = radius if facts.halo is None else facts.halo
-    if most is not None and halo > most:
+    if fixed and min(fixed) - 2 * halo < spec.multiple:
         raise BadInputError(
             f"{where}: takes {' x '.join(map(str, fixed))} px and no other, of which a halo of "
             f"{halo} px leaves nothing; export it with dynamic height and width, or larger"

@@ -67,8 +67,8 @@ class OnnxGraph:
         try:
             results = self._session.run(None, given)
         except Exception as error:  # onnxruntime's own kinds, which derive from nothing else
-            if isinstance(error, MemoryError):
-                raise
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise MemoryError(_one_line(error)) from None
             raise GraphError(_one_line(error)) from None
         return tuple(torch.from_numpy(r).to(arrays[0].device) for r in results)
 

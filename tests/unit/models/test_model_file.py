@@ -1,5 +1,6 @@
 """Models as files of others: what they make, and what is refused before anything is done."""
 
+import itertools
 import pickle
 from collections import OrderedDict
 
@@ -16,6 +17,7 @@ from l1bsr_geo.errors import (
     WeightsError,
 )
 from l1bsr_geo.models.file_facts import fit_facts
+from l1bsr_geo.models.graph_restorer import _windows
 from l1bsr_geo.models.registry import Model
 from tests.synthetic.graph_files import REACH, enlarge, random_views, write_onnx, write_spec
 
@@ -196,3 +198,17 @@ def test_evoland_margins_and_factors():
     assert facts.bands == ("B05", "B8A", "B11")
     with pytest.raises(BadInputError, match="whole factor"):
         fit_facts(told | {"factor": 1.5}, "here", "net", "net.onnx")
+
+
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_windows_of_one_size_share_their_halos(multiple):
+    for length, size, halo in itertools.product((16, 20, 36, 100), (16, 20), (0, 2, 6)):
+        if length < size or size - 2 * halo < multiple:
+            continue
+        windows = list(_windows(length, size, halo, multiple))
+        taken = [i for _, part in windows for i in range(part.start, part.stop)]
+        assert taken == list(range(length))
+        for start, part in windows:
+            assert start % multiple == 0
+            assert part.start - start >= halo or start == 0
+            assert start + size - part.stop >= halo or start + size == length
