@@ -39,10 +39,17 @@ class BandShifts:
         return float(np.median(np.hypot(*np.transpose(self.before))))
 
     @property
-    def mean_after(self) -> tuple[float, float]:
+    def middle_after(self) -> tuple[float, float]:
         """Median dx, dy over blocks [px]."""
         dx, dy = np.median(self.after, 0)
         return float(dx), float(dy)
+
+    @property
+    def error_after(self) -> float:
+        """Standard error of the length of `middle_after` [px], from the spread of blocks."""
+        apart = np.subtract(self.after, self.middle_after)
+        spread = 1.4826 * np.median(np.abs(apart), 0)
+        return float(1.2533 * np.hypot(*spread) / np.sqrt(len(self.after)))
 
     @property
     def median_after(self) -> float:

@@ -49,7 +49,11 @@ def cut_crops(pair: Correspondence, patches: Sequence[Patch], count: int = 4) ->
     """
     bands = _shown(pair.bands)
     order = sorted(patches, key=lambda p: -_detail(p, pair.bands.index(bands[0])))
-    read = [crop for p in order[:count] if (crop := _read(pair, p, bands)) is not None]
+    chosen: list[Patch] = []
+    for patch in order:  # places that do not overlap, as far as there are any
+        apart = all(_distance(patch, c) > SIDE / pair.scale for c in chosen)
+        chosen += [patch] if apart else []
+    read = [crop for p in chosen[:count] if (crop := _read(pair, p, bands)) is not None]
     if not read:
         return ()
     every = np.concatenate([b.reshape(len(bands), -1) for b, _, _, _ in read], axis=1)
@@ -72,6 +76,12 @@ def _shown(bands: Sequence[str]) -> tuple[str, ...]:
     if all(b in bands for b in NATURAL):
         return NATURAL
     return tuple(bands[:3]) if len(bands) > 2 else (bands[0],)
+
+
+def _distance(a: Patch, b: Patch) -> int:
+    """The larger of columns and rows between two windows [px of the input]."""
+    first, second = a.window, b.window
+    return max(abs(first.col_off - second.col_off), abs(first.row_off - second.row_off))
 
 
 def _detail(patch: Patch, band: int) -> float:

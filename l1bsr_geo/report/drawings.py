@@ -17,7 +17,11 @@ _PANEL, _LARGEST_PANEL = 280, 250  # width of a panel of vectors, and its larges
 
 def draw_spectrum(found: Spectrum) -> str:
     """Power over frequency; what is beyond the input's Nyquist frequency is shaded."""
-    curves = (("input", found.source), ("cubic", found.cubic), ("ours", found.result))
+    frequency = found.frequency[1:]  # the mean was taken out of the first ring
+    below = [
+        v if f <= 0.5 else float("nan") for f, v in zip(frequency, found.source[1:], strict=True)
+    ]
+    curves = (("input", below), ("cubic", found.cubic[1:]), ("ours", found.result[1:]))
     values = [v for _, curve in curves for v in curve if isfinite(v) and v > 0]
     high = ceil(log10(max(values)))
     low = max(floor(log10(min(values))), high - _DECADES)
@@ -49,11 +53,7 @@ def draw_spectrum(found: Spectrum) -> str:
         _text(_LEFT - 44, 14, "power, DN² px²", "start"),
     ]
     for name, curve in curves:
-        at = [
-            place(f, v)
-            for f, v in zip(found.frequency, curve, strict=True)
-            if isfinite(v) and v > 0
-        ]
+        at = [place(f, v) for f, v in zip(frequency, curve, strict=True) if isfinite(v) and v > 0]
         parts.append(f'<polyline class="{name}" points="{_points(at)}"/>')
     parts += _legend(right)
     label = (
@@ -73,8 +73,8 @@ def draw_vectors(band: BandShifts, extent: tuple[float, float, float, float], wh
     """
     left, top, right, bottom = extent
     wide, tall = max(right - left, 1.0), max(bottom - top, 1.0)
-    scale = min((_PANEL - 40) / wide, (_LARGEST_PANEL - 64) / tall)
-    height = tall * scale + 64
+    scale = min((_PANEL - 90) / wide, (_LARGEST_PANEL - 114) / tall)
+    height = tall * scale + 114
     shifts = np.asarray(band.before if which == "before" else band.after)
     key = _round_up(float(np.percentile(np.hypot(*shifts.T), 90)))
     longest = 26.0

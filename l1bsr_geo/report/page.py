@@ -156,7 +156,7 @@ def _sections(
     if quality.band_shifts:
         yield _card("Band registration", _BANDS, _panels(quality))
     if quality.spectrum is not None:
-        drawn = f'<div class="scroll">{draw_spectrum(quality.spectrum)}</div>'
+        drawn = _scroll("Spectrum", draw_spectrum(quality.spectrum))
         yield _card("Spectrum", _SPECTRUM, drawn + _detail_table(pair, quality))
     yield _card("Seams and patterns", _SEAMS, _facts(_structure(quality)))
     if scores is not None:
@@ -329,11 +329,17 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]], capt
             f"<td{' class=out' if out else ''}>{escape(text)}</td>" for text, out in rest
         )
         body.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    return _scroll(
+        caption,
+        f"<table><caption>{escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>",
     )
+
+
+def _scroll(name: str, inner: str) -> str:
+    """What is wider than a phone, reachable by keyboard."""
+    name = escape(name)
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{inner}</div>'
 
 
 def _note(text: str) -> str:
@@ -349,7 +355,7 @@ def _panels(quality: Quality) -> str:
         drawn = "".join(
             f"<figure>{draw_vectors(band, extent, which)}</figure>" for which in ("before", "after")
         )
-        dx, dy = band.mean_after
+        dx, dy = band.middle_after
         parts.append(
             f"<h3>{escape(band.band)}: {band.median_before:.2f} px before, "
             f'{band.median_after:.3f} px after</h3><div class="panels">{drawn}</div>'
@@ -399,8 +405,11 @@ def _place(pair: Correspondence) -> Iterator[tuple[str, str]]:
         )
         yield "Sensor geometry", f"told by {how}"
     yield "Size", ", ".join(result.facts.values())
-    if model is not None:
-        lon, lat = model.localize(width / 2, height / 2)
+    if model is not None or result.points is not None:
+        if model is not None:
+            lon, lat = model.localize(width / 2, height / 2)
+        else:
+            lon, lat = (np.mean(v) for v in result.points.T[2:4])
         yield "Middle", f"{float(lat):.5f}° north, {float(lon):.5f}° east"
     for name in _PLACE:
         if (told := result.tell(name)) is not None:

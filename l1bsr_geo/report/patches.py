@@ -15,7 +15,8 @@ from l1bsr_geo.report.correspondence import Correspondence, Look, pixel_centres,
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-SIDES = (128, 64, 32)  # [px of the input] of windows: the largest of which there is one
+SIDES = (128, 64, 32)  # [px of the input] of windows: the largest of which there are enough
+_ENOUGH = 4
 _TRIES = 6  # windows looked at for one that is wanted
 _MTF = tuple(round(m, 2) for m in np.linspace(1.0, 0.1, 19))
 
@@ -66,9 +67,9 @@ def choose_patches(pair: Correspondence, count: int, seed: int = 0) -> list[Patc
     Returns:
         Up to ``count``; none where not even the smallest window fits.
     """
-    area = pair.seen()
+    area, best = pair.seen(), list[Patch]()
     for side in SIDES:
-        found = []
+        found = list[Patch]()
         candidates = _lattice(area, side, count, seed)
         for window in candidates[: _TRIES * count]:
             look = pair.look(window)
@@ -76,9 +77,11 @@ def choose_patches(pair: Correspondence, count: int, seed: int = 0) -> list[Patc
                 found.append(patch)
             if len(found) == count:
                 break
-        if found:
-            return found
-    return []
+        if len(found) * side**2 > sum(p.window.width**2 for p in best):
+            best = found
+        if len(found) >= min(count, _ENOUGH):
+            break
+    return best
 
 
 def _lattice(area: Window, side: int, count: int, seed: int) -> list[Window]:

@@ -23,7 +23,7 @@ LIMITS = {
     "bias": 1.0,  # [% of the mean]
     "sam": 2.0,  # [degrees]
     "correlation": 0.98,
-    "bands": 0.15,  # [px of the input] median displacement, what matching can tell
+    "bands": 0.2,  # [px of the input] median displacement; what matching can tell
     "seam_index": 1.05,
     "pattern": 3.0,  # [% of the finest detail]
     "significance": 5.0,  # [standard errors] below this a pattern may be chance
@@ -146,8 +146,8 @@ def _of_values(quality: Quality) -> Iterator[str]:
 
 def _of_structure(quality: Quality) -> Iterator[str]:
     for band in quality.band_shifts:
-        off = math.hypot(*band.mean_after)
-        if off > LIMITS["bands"]:
+        off = math.hypot(*band.middle_after)
+        if off > LIMITS["bands"] + 3 * band.error_after:
             yield f"{band.band} lies {off:.2f} px of the input beside the reference band"
     pattern, seams, sure = quality.pattern, quality.seams, LIMITS["significance"]
     if pattern is not None and pattern.significance > sure and pattern.percent > LIMITS["pattern"]:

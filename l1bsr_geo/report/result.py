@@ -71,7 +71,9 @@ class Result:
                     tuple(float(o) for o in raster.offsets),
                     {
                         "pixels": f"{raster.width} x {raster.height}, {raster.dtypes[0]}",
-                        "nodata": "mask" if raster.nodata is None else f"{raster.nodata:g}",
+                        "nodata": f"nodata {raster.nodata}"
+                        if raster.nodata is not None
+                        else "a mask",
                         "file": f"{path.stat().st_size / 1e6:.1f} MB",
                     },
                 )

@@ -44,7 +44,7 @@ def test_a_perfect_result_raises_no_alarm(world, perfect, crs):
         assert 0.9 < band.rmse < 1.3  # the noise that was added, of 1 DN, and rounding
         assert np.hypot(*band.shift) < 0.01
     for band in found.band_shifts:
-        assert max(map(abs, band.mean_after)) < 0.05
+        assert max(map(abs, band.middle_after)) < 0.05
     assert abs(found.seams.index - 1) < 5 * found.seams.index_error
     assert found.pattern.significance < 5
 
@@ -98,7 +98,7 @@ def test_bands_apart_are_found(world):
         return pixels
 
     found = judge(world, displace)
-    apart = {b.band: b.mean_after for b in found.band_shifts}
+    apart = {b.band: b.middle_after for b in found.band_shifts}
     assert np.hypot(*apart["B08"]) == pytest.approx(0.5, abs=0.1)
     assert np.hypot(*apart["B02"]) < 0.05
     assert any(a.startswith("B08 lies") and "reference" in a for a in found.alarms)
