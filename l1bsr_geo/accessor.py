@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rasterio.rpc import RPC
 
 
-@xr.register_dataarray_accessor("l1bsr")
+@xr.register_dataarray_accessor("l1bsr")  # type: ignore[no-untyped-call]
 class L1bsrAccessor:
     """Bands (band, y, x), frames (time, y, x) or one of them (y, x): sharper, aligned, on a map.
 
@@ -104,9 +104,25 @@ class L1bsrAccessor:
     def rpcs(self) -> "RPC | None":
         """The RPC of exactly these pixels; None where the geometry is no RPC.
 
-        What rioxarray writes, ``spatial_ref`` holds as it was when the array was opened: a part
-        of it is written with ``da.rio.to_raster(path, rpcs=da.l1bsr.rpcs)``.
+        For ``rio.reproject`` and ``rio.to_raster`` of rioxarray before 0.21, which do not know
+        the one in ``spatial_ref``: ``da.rio.to_raster(path, rpcs=da.l1bsr.rpcs)``.
         """
         from l1bsr_geo.pipelines.arrays import find_rpcs
 
         return find_rpcs(self._array)
+
+    def reframe(self) -> xr.DataArray:
+        """A part of an array in sensor geometry with a frame of its own, for other software.
+
+        rioxarray writes the RPC that ``spatial_ref`` holds, which is of the whole array:
+        ``da.isel(...).l1bsr.reframe().rio.to_raster(path)``. The methods here need no such thing.
+
+        Returns:
+            The same pixels; ``x`` and ``y`` begin at 0.5, the RPC is of exactly them.
+
+        Raises:
+            L1bsrGeoError: the product is not where it was.
+        """
+        from l1bsr_geo.pipelines.arrays import reframe_array
+
+        return reframe_array(self._array)

@@ -19,6 +19,7 @@ from l1bsr_geo.readers.array_place import (
     Origin,
     frame_of,
     grid_of_array,
+    name_of,
     place_grid,
     whole_window,
 )
@@ -28,6 +29,7 @@ from l1bsr_geo.readers.array_raster import (
     read_band_array,
     sources_of,
 )
+from l1bsr_geo.readers.inputs import Sensor
 from l1bsr_geo.readers.skysat import read_burst
 from l1bsr_geo.readers.skysat_runs import parse_reference
 
@@ -52,9 +54,8 @@ def make_job(array: xr.DataArray, options: Mapping[str, Any]) -> Job:
             raise BadOptionError(f"{name}: {why}; an array takes {', '.join(_ALLOWED)}")
     origin = Origin.of(array)
     if origin is None:
-        name = str(array.encoding.get("source") or array.name or "the array")
-        return Job(source=name, output="", sensor="raster", **options)
-    sensor = "skysat" if origin.sensor == "skysat" else "s2-l1b"
+        return Job(source=name_of(array), output="", sensor="raster", **options)
+    sensor: Sensor = "skysat" if origin.sensor == "skysat" else "s2-l1b"
     return Job(source=origin.source, output="", sensor=sensor, **origin.options | dict(options))
 
 

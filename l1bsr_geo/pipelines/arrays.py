@@ -10,7 +10,8 @@ from uuid import uuid4
 import dask.array as da
 import rioxarray  # noqa: F401 (the CRS of arrays)
 import xarray as xr
-from dask import delayed
+from affine import Affine
+from dask.delayed import delayed
 from rasterio.rpc import RPC
 
 from l1bsr_geo.errors import BadInputError, BadOptionError
@@ -36,7 +37,7 @@ from l1bsr_geo.pipelines.denoising import check_frames, denoise
 from l1bsr_geo.pipelines.job import Job, PathLike, Progress
 from l1bsr_geo.pipelines.stages import LazyResult, read_terrain, say_now, say_origin
 from l1bsr_geo.pipelines.super_resolution import choose_for_bands, choose_for_burst, load_restorer
-from l1bsr_geo.readers.array_place import Origin
+from l1bsr_geo.readers.array_place import Origin, frame_of, name_of, put_in_frame
 from l1bsr_geo.readers.array_raster import order_axes
 from l1bsr_geo.readers.rpc import rpcs_of
 from l1bsr_geo.readers.videos import read_video
@@ -157,7 +158,7 @@ def denoise_array(array: xr.DataArray, **options: Any) -> xr.DataArray:
     network, _ = load_network(job, len(video.bands))
     check_frames(job, network, video.frames)
     chosen = array if job.frames is None else array[job.frames]
-    shape = (video.frames, len(video.bands), *video.shape)
+    shape: tuple[int, ...] = (video.frames, len(video.bands), *video.shape)
     if job.method == "m2m" and shape[1] == 1:
         shape = (shape[0], 3, *shape[2:])
     elif chosen.ndim == 3:
@@ -229,6 +230,28 @@ def find_rpcs(array: xr.DataArray) -> RPC | None:
     return rpcs_of(grid_of(order_axes(array), make_job(array, {})))
 
 
+def reframe_array(array: xr.DataArray) -> xr.DataArray:
+    """A part of an array in sensor geometry, with a frame of its own.
+
+    ``x`` and ``y`` begin at 0.5, and ``spatial_ref`` holds the RPC of exactly these pixels.
+
+    Args:
+        array: any part; what is on a map comes back as it is.
+
+    Raises:
+        L1bsrGeoError: its product is not where it was; an array that is no image.
+    """
+    ordered = order_axes(array)
+    grid = grid_of(ordered, make_job(array, {}))
+    if isinstance(grid.model, AffineModel):
+        return array
+    origin = Origin.of(array)
+    if origin is not None:
+        to_source = Affine(*origin.to_source) @ frame_of(ordered)
+        origin = replace(origin, to_source=tuple(to_source[:6]))
+    return put_in_frame(array, origin, rpcs_of(grid))
+
+
 def _as_array(
     array: xr.DataArray, job: Job, stack: BandStack, result: LazyResult, name: str
 ) -> xr.DataArray:
@@ -264,7 +287,7 @@ def _settle(array: xr.DataArray) -> xr.DataArray:
         raise BadInputError(f"an array of shape {array.shape}; some pixels were expected")
     if not isinstance(array.variable._data, da.Array) or not any(map(_is_dear, array.data.dask)):
         return array
-    log.info("%s is computed first, as it is restored itself", array.name or "the array")
+    log.info("%s is computed first, as it is restored itself", name_of(array))
     return array.persist()
 
 

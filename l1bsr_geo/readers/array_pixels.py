@@ -114,7 +114,7 @@ def _holds_futures(pixels: xr.Variable) -> bool:
         return False
     from distributed import futures_of
 
-    return bool(futures_of(pixels.data))
+    return bool(futures_of(pixels.data))  # type: ignore[no-untyped-call]
 
 
 def _compute_there(part: Any) -> npt.NDArray[Any]:

@@ -112,12 +112,12 @@ def geometry_of_array(array: xr.DataArray) -> GeometryModel | None:
     """
     told = _told(array)
     if _RPCS in told:
-        return from_rasterio(RPC(**json.loads(told[_RPCS])), _name(array))
+        return from_rasterio(RPC(**json.loads(told[_RPCS])), name_of(array))
     crs = None if "gcps" in told else array.rio.crs  # which is that of the control points
     if crs is not None:
         return AffineModel(frame_of(array), crs.to_wkt())
     rpcs = _rpcs_of_file(array)
-    return None if rpcs is None else from_rasterio(rpcs, _name(array))
+    return None if rpcs is None else from_rasterio(rpcs, name_of(array))
 
 
 def grid_of_array(array: xr.DataArray) -> GeoGrid:
@@ -171,7 +171,7 @@ def _axis(array: xr.DataArray, name: str, usual: float) -> tuple[float, float]:
     uneven = np.abs(np.diff(values) - step).max()
     if not (step and uneven <= _UNEVEN * abs(step)):  # NaN is not even
         raise BadInputError(
-            f"{_name(array)}: its {name} are not evenly spaced ({values[0]:g} to {values[-1]:g}, "
+            f"{name_of(array)}: its {name} are not evenly spaced ({values[0]:g} to {values[-1]:g}, "
             f"steps of {step:g} but for {uneven:g}), so it is no image; choose rows and columns "
             "that stand beside each other"
         )
@@ -209,6 +209,7 @@ def _on_map(model: GeometryModel | None) -> bool:
     return isinstance(model, AffineModel)
 
 
-def _name(array: xr.DataArray) -> str:
-    source = array.encoding.get("source")
-    return str(source or array.name or "the array")
+def name_of(array: xr.DataArray) -> str:
+    """What messages call an array: its file, or its name."""
+    named = [array.encoding.get("source"), array.name]
+    return next((str(name) for name in named if name is not None), "the array")

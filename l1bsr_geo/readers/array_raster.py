@@ -9,12 +9,13 @@ import rioxarray  # noqa: F401 (the CRS of arrays)
 import xarray as xr
 from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
+from rioxarray.exceptions import RioXarrayError
 
 from l1bsr_geo.errors import BadInputError
 from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.images.pixels import PixelSource
 from l1bsr_geo.readers.array_pixels import ArraySource
-from l1bsr_geo.readers.array_place import grid_of_array
+from l1bsr_geo.readers.array_place import grid_of_array, name_of
 from l1bsr_geo.readers.geotiff import read_opened
 from l1bsr_geo.readers.sentinel2_metadata import BANDS
 from l1bsr_geo.readers.sources import MaskedSource
@@ -31,7 +32,7 @@ def order_axes(array: xr.DataArray) -> xr.DataArray:
     """
     try:
         names = {array.rio.y_dim: "y", array.rio.x_dim: "x"}
-    except Exception as error:  # rioxarray has kinds of its own
+    except RioXarrayError as error:
         raise _bad_axes(array) from error
     array = array.rename({old: new for old, new in names.items() if old != new})
     if array.ndim == 2:
@@ -110,7 +111,7 @@ class _ArrayRaster:
         self.shape = tuple(shape)
         self.height, self.width = self.shape
         self.indexes = list(range(1, count + 1))
-        self.name = str(array.encoding.get("source") or array.name or "the array")
+        self.name = name_of(array)
         self.dtypes = [str(array.dtype)] * count
         self.nodata = nodata_of_sources(array)
         self.scales = _each(array, ("scale_factor", "scales"), 1.0)
@@ -120,7 +121,8 @@ class _ArrayRaster:
         self.mask_flag_enums = [[MaskFlags.all_valid]] * count
         self.colorinterp = [ColorInterp.undefined] * count
         self.transform, self.crs = Affine.identity(), None  # the grid is the array's own
-        self.rpcs, self.gcps = None, ([], None)
+        self.rpcs = None
+        self.gcps: tuple[list[Any], None] = [], None
 
     def tags(self, index: int = 0) -> dict[str, str]:
         """Words among the attributes; of a band there are none."""
@@ -134,7 +136,8 @@ class _ArrayRaster:
         columns = np.linspace(0, width, out_shape[2], endpoint=False).astype(int)
         chosen = self._array.variable[[i - 1 for i in indexes], rows, columns]
         values = np.asarray(chosen.values)
-        return np.ma.masked_equal(values, self.nodata) if masked else values
+        known = self.nodata is None or not masked
+        return np.ma.masked_array(values, False if known else values == self.nodata)
 
 
 def _descriptions(array: xr.DataArray) -> list[str | None]:

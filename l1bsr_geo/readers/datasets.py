@@ -108,8 +108,7 @@ def band_coordinates(bands: tuple[str, ...], told: Mapping[str, Any]) -> dict[st
     if all(b in waves for b in bands):
         attrs = {"long_name": "centre wavelength", "units": "nm"}
         attrs |= {"standard_name": "radiation_wavelength"}
-        values = [float(waves[b]) for b in bands]
-        coords[WAVELENGTH] = xr.Variable(("band",), values, attrs)
+        coords[WAVELENGTH] = xr.Variable(("band",), [float(waves[b]) for b in bands], attrs)
     for name, key in ((SCALE, "scale_factor"), (OFFSET, "add_offset")):
         values = told.get(key)
         if told.get("units") and isinstance(values, Mapping) and all(b in values for b in bands):
