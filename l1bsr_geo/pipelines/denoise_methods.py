@@ -160,12 +160,8 @@ def _restore_online(work: Work) -> Iterator[Restored]:
         _own_video(work, objective, _ONLINE_CROP),
         work.folder,
         options,
-        teacher=_choose_teacher(work),
-        device=job.device,
-        recipe=_recipe(work),
-        resume=_can_resume(work),
-        progress=work.learning,
         tile=job.tile,
+        **_learning(work),
     )
     return ((t, frame) for t, frame in frames if t >= work.first)
 
@@ -182,11 +178,7 @@ def _adapt_offline(work: Work) -> None:
         _own_video(work, objective, _OFFLINE_CROP),
         work.folder,
         options,
-        teacher=_choose_teacher(work),
-        device=job.device,
-        recipe=_recipe(work),
-        resume=_can_resume(work),
-        progress=work.learning,
+        **_learning(work),
     )
     if adapted.ended == "interrupted":
         raise KeyboardInterrupt
@@ -259,6 +251,17 @@ def _choose_teacher(work: Work) -> NoiseLevelTeacher | None:
     if not work.job.teacher:
         return None
     return NoiseLevelTeacher(cast("nn.Module", work.network), work.network.spec.gain)
+
+
+def _learning(work: Work) -> dict[str, Any]:
+    """What learning online and offline are both told."""
+    return {
+        "teacher": _choose_teacher(work),
+        "device": work.job.device,
+        "recipe": _recipe(work),
+        "resume": _can_resume(work),
+        "progress": work.learning,
+    }
 
 
 def _own_video(work: Work, objective: MF2FObjective, crop: int) -> OwnVideo:
