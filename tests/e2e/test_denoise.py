@@ -4,10 +4,8 @@ import json
 import subprocess
 import sys
 import warnings
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import rasterio
@@ -30,6 +28,7 @@ from l1bsr_geo.readers.videos import read_video
 from l1bsr_geo.simulation.mosaics import simulate_mosaics
 from l1bsr_geo.simulation.skysat_collect import scene_on_map, write_skysat_collect
 from l1bsr_geo.training.checkpoints import write_weights
+from tests.synthetic.video_files import write_raster, write_video
 
 UTM = {"crs": "EPSG:32631", "transform": Affine(10, 0, 500000, 0, -10, 4500000)}
 SHAPE = (48, 64)
@@ -94,28 +93,6 @@ def weights(tmp_path_factory) -> dict[str, Path]:
         found[name] = folder / f"{name}.safetensors"
         write_weights(found[name], network, facts)
     return found
-
-
-def write_video(path: Path, frames: np.ndarray, codec: str, pixels: str, **options) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], pixels
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(frame.transpose(1, 2, 0)), format="rgb24"
-            )
-            for packet in stream.encode(picture):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
-def write_raster(path: Path, pixels: np.ndarray, **options) -> None:
-    bands, height, width = pixels.shape
-    with warnings.catch_warnings(action="ignore"), rasterio.open(
-        path, "w", count=bands, height=height, width=width, dtype=pixels.dtype, **options
-    ) as file:  # fmt: skip
-        file.write(pixels)
 
 
 def psnr(frames: np.ndarray, truth: np.ndarray) -> float:

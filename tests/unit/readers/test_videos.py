@@ -2,14 +2,9 @@
 
 import pickle
 import sys
-import warnings
-from fractions import Fraction
-from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-import rasterio
 import rioxarray  # noqa: F401
 import xarray as xr
 from affine import Affine
@@ -19,6 +14,7 @@ from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.images.videos import Video
 from l1bsr_geo.readers.videos import read_video
+from tests.synthetic.video_files import write_raster, write_video
 
 UTM = {"crs": "EPSG:32631", "transform": Affine(10, 0, 500000, 0, -10, 4500000)}
 
@@ -29,28 +25,6 @@ def make_frames(count: int, bands: int = 3, shape=(32, 48), dtype=np.uint8) -> n
     blocks = rng.integers(20, 200, (bands, shape[0] // 8, shape[1] // 8))
     whole = blocks.repeat(8, 1).repeat(8, 2)
     return np.stack([np.roll(whole, 2 * t, 2) for t in range(count)]).astype(dtype)
-
-
-def write_video(path: Path, frames: np.ndarray, codec: str, pixels: str, **options) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], pixels
-        for frame in frames:
-            given = "gray16le" if frame.dtype == np.uint16 else "rgb24"
-            array = frame[0] if len(frame) == 1 else frame.transpose(1, 2, 0)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format=given)
-            for packet in stream.encode(picture):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
-def write_raster(path: Path, pixels: np.ndarray, **options) -> None:
-    bands, height, width = pixels.shape
-    with warnings.catch_warnings(action="ignore"), rasterio.open(
-        path, "w", count=bands, height=height, width=width, dtype=pixels.dtype, **options
-    ) as file:  # fmt: skip
-        file.write(pixels)
 
 
 def test_a_lossless_video_file_is_read_in_any_order(tmp_path):
