@@ -12,7 +12,7 @@ _FOLDER = Path(__file__).parents[1] / "schemas" / "stac"
 
 @cache
 def offline_validator() -> JsonSchemaSTACValidator:
-    """pystac's validator; extension schemas come from ``tests/schemas/stac``, none from elsewhere."""
+    """pystac's validator; schemas of extensions come from ``tests/schemas/stac`` alone."""
     validator = JsonSchemaSTACValidator()  # it brings the schemas of STAC itself
     for file in sorted(_FOLDER.glob("*.json")):
         extension, version = file.stem.split("-v")
