@@ -97,7 +97,7 @@ def command_page() -> str:
         parts.append(f"## {' '.join(words)}")
         parts.append((command.help or "").strip())
         parts.append(f"```text\n{usage}\n```")
-        parts.append("\n".join(["| | |", "|---|---|", *rows]) if rows else "")
+        parts.append("\n".join(["| name | meaning |", "|---|---|", *rows]) if rows else "")
     return "\n\n".join(part for part in parts if part)
 
 
