@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from l1bsr_geo.errors import BadOptionError, OutputExistsError
 from l1bsr_geo.models.base import ModelSpec, Restorer
-from l1bsr_geo.models.checkpoint import find_weights, hash_file, read_provenance
+from l1bsr_geo.models.checkpoint import find_weights, read_provenance
 from l1bsr_geo.models.entries import find_entry
 from l1bsr_geo.models.file_facts import METADATA, SUFFIXES, say_facts
 from l1bsr_geo.models.onnx_file import require_onnx
 from l1bsr_geo.models.rcan import REC, PoolingREC
 from l1bsr_geo.models.registry import Model
+from l1bsr_geo.models.stored import hash_file
 
 CLOSE_DN = 0.05
 """[DN] how far a file's result may be from the network's, on random pixels of 0 to 1000 DN."""

@@ -1,6 +1,7 @@
 """Graphs of images as restorers: any batch, any size, whatever units and layout they have."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -57,11 +58,8 @@ class GraphRestorer:
         Raises:
             BadInputError: the graph fails on them.
         """
-        try:
+        with self._saying(views):
             return self._restore(views[:, 0])
-        except GraphError as error:
-            found = tuple(views.shape)
-            raise BadInputError(f"{self.spec.name} fails on {found}: {error}") from None
 
     def call(self, image: Tensor, *more: Tensor) -> Tensor:
         """The graph on images of a size that it takes; what shape comes back is not looked at."""
@@ -76,6 +74,14 @@ class GraphRestorer:
         results = [self._run(part, more) for part in parts]
         first = torch.cat([r[0] for r in results])[:count]
         return first * std + mean, *results[0][1:]
+
+    @contextmanager
+    def _saying(self, views: Tensor) -> Iterator[None]:
+        try:
+            yield
+        except GraphError as error:
+            found = tuple(views.shape)
+            raise BadInputError(f"{self.spec.name} fails on {found}: {error}") from None
 
     def _run(self, image: Tensor, more: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         last = self._layout == "channels-last"
@@ -121,18 +127,23 @@ class PoolingGraphRestorer(GraphRestorer):
     ) -> Tensor:
         """Restore; see SceneRestorer."""
         told = () if statistics is None else (statistics["pooled"].to(views),)
-        return self.call(views[:, 0], *told)
+        with self._saying(views):
+            return self.call(views[:, 0], *told)
 
     def call_all(self, image: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         """As any graph's; what is pooled may be left out."""
         if not more:
             shape = [n or 1 for n in self._graph.inputs[1].shape]
             more = (torch.full(shape, torch.nan, device=image.device),)
-        return super().call_all(image, *more)
+        results = super().call_all(image, *more)
+        if len(results) != 2 or results[1].shape != more[0].shape:
+            raise GraphError("it pools over the scene, but does not give what it pools")
+        return results
 
     def scene_statistics(self, views: Tensor) -> dict[str, Tensor]:
         """What is pooled on these views, averaged over the batch; see SceneRestorer."""
-        pooled = [self.call_all(view)[1] for view in views]
+        with self._saying(views):
+            pooled = [self.call_all(view)[1] for view in views]
         return {"pooled": torch.stack(pooled).mean(0)}
 
 

@@ -30,6 +30,7 @@ from l1bsr_geo.models.receptive_field import probe_halo
 _LIMITS = (24, 64, 160)  # [px] how far is looked for what nobody tells
 _EXACT = 0.01  # [DN] of an impulse of 1000 DN: what is not context any more, where it is measured
 _TRIAL = (37, 43)  # [px] height and width of the pixels that it is tried on
+_CORE, _BEYOND = 8, 32  # [px] pixels that must not depend on what is beyond their halo
 _TOLERANCE = 0.5  # [DN] of an impulse of 1000 DN: what tiles may differ by
 
 
@@ -129,7 +130,9 @@ def _complete(graph: Graph, facts: FileFacts, where: str, device: torch.device) 
     )
     try:
         spec = replace(spec, scale=_measure_scale(graph, facts, spec, where, device))
-        return _measure_halo(graph, facts, spec, where, device)
+        spec = _measure_halo(graph, facts, spec, where, device)
+        _refuse_pooling(_restorer(graph, facts, spec), where, device)
+        return spec
     except GraphError as error:
         raise BadInputError(
             f"{where}: fails on random pixels: {error}; if it needs heights and widths that are "
@@ -224,3 +227,29 @@ def _measure_halo(
             f"{halo} px leaves nothing; export it with dynamic height and width, or larger"
         )
     return replace(spec, halo=halo)
+
+
+def _refuse_pooling(restorer: GraphRestorer, where: str, device: torch.device) -> None:
+    """A mean over the whole image hardly notes one pixel, but it notes where it is cut.
+
+    What is beyond the halo of a few pixels is made brighter by 1000 DN.
+    """
+    spec = restorer.spec
+    if spec.scene_statistics or None not in restorer.fixed:
+        return
+    multiple = spec.multiple
+    start = -(-(spec.halo + _BEYOND) // multiple) * multiple
+    side = -(-(2 * start + _CORE) // multiple) * multiple
+    height, width = (n or side for n in restorer.fixed)
+    image = torch.rand(1, 1, spec.band_count or 2, height, width, device=device) * 1000 / spec.gain
+    brighter = image + 1000 / spec.gain
+    near = slice(start - spec.halo, start + _CORE + spec.halo)
+    brighter[..., near, near] = image[..., near, near]
+    core = slice(spec.scale * start, spec.scale * (start + _CORE))
+    change = (restorer(brighter) - restorer(image))[..., core, core].abs().max() * spec.gain
+    if float(change) > _TOLERANCE:
+        raise BadInputError(
+            f"{where}: what is more than {spec.halo} px away changes its result, by {change:.3g} "
+            "DN where that is brighter by 1000 DN: it pools over the whole image, or looks "
+            "farther; take the pooling out, or tell a larger halo: tiles would not meet"
+        )

@@ -117,6 +117,14 @@ def _not_finite(model):
     first.raw_data = np.full(8, np.inf, np.float32).tobytes()
 
 
+def _pools(model):
+    model.graph.node[-1].output[0] = "sharp"
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["image"], ["mean"]))
+    model.graph.initializer.append(helper.make_tensor("tenth", TensorProto.FLOAT, [1], [0.1]))
+    model.graph.node.append(helper.make_node("Mul", ["mean", "tenth"], ["little"]))
+    model.graph.node.append(helper.make_node("Add", ["sharp", "little"], ["fine"]))
+
+
 def _own_operator(model):
     model.opset_import.append(helper.make_opsetid("my.company", 1))
     model.graph.node[1].domain = "my.company"
@@ -133,6 +141,9 @@ def _unknown_operator(model):
         ({"spoil": _external}, {}, "weights in other files"),
         ({"spoil": _external_inside}, {}, "weights in other files"),
         ({"spoil": _not_finite}, {}, "not finite"),
+        ({"spoil": _pools}, {"halo": 8}, "more than 8 px away changes its result"),
+        ({"spoil": _pools}, {}, "pools over the whole image"),
+        ({}, {"scene_statistics": "true"}, "takes 1 inputs .image., expected 2"),
         ({"spoil": _own_operator}, {}, "my.company"),
         ({"spoil": _unknown_operator}, {}, "Sharpen"),
         ({"shape": ("b", 3, "h", "w")}, {}, "takes 3 channels, but 4 bands"),
