@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoError
 from l1bsr_geo.georef.stac import item_path
@@ -50,6 +50,7 @@ _AS_TEXT: Mapping[str, Any] = {  # what a file says otherwise than a function ta
     "bands": str | Sequence[str] | None,
     "model": str | None,
     "no_ortho": bool,
+    "refine": Literal["sentinelhub"] | Path | None,
 } | dict.fromkeys(
     ("gipp", "layers", "uncertainty", "report", "dem", "geoid", "weights"), Path | None
 )

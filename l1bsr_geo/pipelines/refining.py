@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from l1bsr_geo.errors import BadInputError, L1bsrGeoError
+from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoError, MissingInputError
 from l1bsr_geo.geometry.elevation import AnyElevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.comparison import shift_grid
@@ -23,8 +23,8 @@ from l1bsr_geo.images.bursts import Burst
 from l1bsr_geo.images.pixels import GeoImage, LazyPixels, PixelSource, is_data
 from l1bsr_geo.pipelines.job import SENTINELHUB, Job
 from l1bsr_geo.pipelines.stages import find_window
-from l1bsr_geo.readers.geotiff import read_ortho_band
 from l1bsr_geo.readers.inputs import is_product, read_input
+from l1bsr_geo.readers.ortho_band import read_ortho_band
 from l1bsr_geo.registration.patches import match_patch
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,14 @@ def _measure(
 def _find_reference(job: Job, grid: GeoGrid, terrain: AnyElevation, time: str | None) -> Path:
     """The file of the reference, fetched where none is named."""
     if job.refine != SENTINELHUB:
-        return Path(job.refine or "")
+        path = Path(job.refine or "")
+        if not path.exists():
+            raise MissingInputError(
+                f"--refine {path}: is not there; give an ortho image of the place, or {SENTINELHUB}"
+            )
+        if path.resolve() == Path(job.output).resolve():
+            raise BadOptionError(f"--refine {path}: is the output, too; name another output")
+        return path
     if time is None:
         raise BadInputError(
             f"{job.source} does not say when it was taken, so no reference can be looked for; give "

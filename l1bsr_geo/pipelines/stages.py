@@ -30,10 +30,11 @@ from l1bsr_geo.tiling.plan import TilePlan
 
 log = logging.getLogger(__name__)
 
-# the tags of ``say_model`` and ``map_uncertainty`` that pixels depend on
+# the tags of ``say_model``, ``map_uncertainty`` and ``refining`` that pixels depend on
 _RESTORING = (
     *("model", "weights_sha256", "scale", "precision", "tile_size", "tile_halo"),
     *("uncertainty_method", "uncertainty_calibration", "model_facts"),
+    *("refine_reference", "refine_shift_px"),
 )
 _UNITS = ("wavelengths", "scale_factor", "units")  # an offset is of values, not of differences
 

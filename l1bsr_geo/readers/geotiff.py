@@ -77,47 +77,6 @@ def read_raster(path: str | os.PathLike[str], bands: Sequence[str] | None = None
         ) from error
 
 
-def read_ortho_band(path: str | os.PathLike[str], band: str) -> BandStack:
-    """The band of an ortho image that is most like one, its values as they are, pixels unread.
-
-    The band of that name, or else B03, B04, B02, B08, the green one, the first.
-
-    Args:
-        path: what GDAL opens, with a map transform.
-        band: a Sentinel-2 band, or any other name.
-
-    Raises:
-        MissingInputError: the file is not there.
-        BadInputError: not a raster, or not on a map.
-    """
-    name = os.fspath(path)
-    check_complete(name, name)
-    try:
-        with open_raster(name) as raster:
-            index = _most_like(raster, band)
-            model = geometry_of(raster)
-            if not isinstance(model, AffineModel):
-                raise BadInputError(f"{name} is on no map (CRS and transform); an ortho image is")
-            source = RasterSource(name, index, raster.shape, np.dtype(raster.dtypes[index - 1]))
-            sources, nodata = _apply_mask(raster, name, {band: index}, {band: source})
-            return BandStack(sources, {band: GeoGrid(raster.shape, model)}, band, nodata=nodata)
-    except RasterioError as error:
-        raise BadInputError(
-            f"{name} cannot be opened as a raster ({cause_of(error)}); give a GeoTIFF or another "
-            "format that GDAL reads"
-        ) from error
-
-
-def _most_like(raster: Any, band: str) -> int:
-    """1-based index of a band."""
-    named: dict[str | None, int] = {_name_of(raster, i): i for i in reversed(raster.indexes)}
-    for wanted in (band, "B03", "B04", "B02", "B08"):
-        if wanted in named:
-            return named[wanted]
-    green = [i for i in raster.indexes if raster.colorinterp[i - 1] == ColorInterp.green]
-    return int(green[0]) if green else 1
-
-
 def read_opened(
     raster: Any,
     name: str,
@@ -155,7 +114,7 @@ def read_opened(
         )
         scales = dict.fromkeys(bands, 1 / REFLECTANCE_GAIN)
         bands = {b: ScaledSource(s, REFLECTANCE_GAIN, nodata) for b, s in bands.items()}
-    bands, nodata = _apply_mask(raster, name, chosen, bands)
+    bands, nodata = apply_mask(raster, name, chosen, bands)
     grid = GeoGrid(raster.shape, geometry_of(raster))
     return BandStack(
         sources=bands,
@@ -175,7 +134,7 @@ def read_opened(
     )
 
 
-def _apply_mask(
+def apply_mask(
     raster: Any, name: str, chosen: Mapping[str, int], sources: Mapping[str, PixelSource]
 ) -> tuple[dict[str, PixelSource], float | None]:
     """The sources with no data where a mask or alpha band is 0, and the value of no data.
@@ -217,7 +176,7 @@ def _spare_value(dtype: np.dtype[Any]) -> float:
 
 def _is_alpha(raster: Any, index: int) -> bool:
     is_alpha: bool = raster.colorinterp[index - 1] == ColorInterp.alpha
-    return is_alpha and _name_of(raster, index) is None
+    return is_alpha and name_of(raster, index) is None
 
 
 def _choose_bands(raster: Any, name: str, wanted: Sequence[str] | None) -> dict[str, int]:
@@ -227,7 +186,7 @@ def _choose_bands(raster: Any, name: str, wanted: Sequence[str] | None) -> dict[
         indices = [i for i in indices if not _is_alpha(raster, i)]
     named: dict[str, int] = {}
     for i in indices:
-        if (band := _name_of(raster, i)) is not None:
+        if (band := name_of(raster, i)) is not None:
             named.setdefault(band, i)
     if wanted is None:
         return _default_bands(name, indices, named)
@@ -271,7 +230,7 @@ def _default_bands(name: str, indices: list[int], named: dict[str, int]) -> dict
     )
 
 
-def _name_of(raster: Any, index: int) -> str | None:
+def name_of(raster: Any, index: int) -> str | None:
     """The Sentinel-2 band that a raster's band says it is."""
     tags = raster.tags(index)
     for text in (raster.descriptions[index - 1], tags.get("BANDNAME"), tags.get("name")):

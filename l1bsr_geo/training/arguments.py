@@ -106,13 +106,19 @@ def _fit(value: Any, hint: Any, where: str, root: Path) -> Any:
 
 
 def _fit_any(value: Any, members: Sequence[Any], where: str, root: Path) -> Any:
-    # a text for which a path will do is one: it must not depend on where the command is started
-    for member in sorted(members, key=lambda m: m is not Path):
+    # a text for which a path will do is one: it must not depend on where the command is started;
+    # but words that are listed are meant
+    for member in sorted(members, key=lambda m: (not _is_literal(m), m is not Path)):
         try:
             return _fit(value, member, where, root)
         except _UnfitError:
             continue
     raise _UnfitError
+
+
+def _is_literal(hint: Any) -> bool:
+    origin: Any = get_origin(hint)
+    return origin is Literal
 
 
 def _fit_number(value: Any, hint: type[int] | type[float]) -> int | float:

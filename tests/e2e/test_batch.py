@@ -93,8 +93,9 @@ def test_what_a_file_says(scenes, tmp_path):
         "command: register\n"
         "defaults: {input: S2A.SAFE, dtype: uint16, dem: dem, model: geometric}\n"
         "jobs:\n"
-        "  - {output: out/d05.tif, detector: 5, no-ortho: true}\n"
-        "  - {output: /far/d06.tif, detector: 6, command: sr, bands: 'B02, B03'}\n"
+        "  - {output: out/d05.tif, detector: 5, no-ortho: true, refine: map.tif}\n"
+        "  - {output: /far/d06.tif, detector: 6, command: sr, bands: 'B02, B03',\n"
+        "     refine: sentinelhub}\n"
         "  - {input: x.tif, output: x-map.tif, command: ortho, aoi: '1,2,3,4', dtype: float32}\n"
     )
     first, second, third = read_jobs(path)
@@ -104,11 +105,11 @@ def test_what_a_file_says(scenes, tmp_path):
         "register",
         tmp_path / "S2A.SAFE",
         tmp_path / "out/d05.tif",
-        shared | {"detector": 5, "ortho": False},
+        shared | {"detector": 5, "ortho": False, "refine": tmp_path / "map.tif"},
     )
     assert (second.command, second.output) == ("sr", Path("/far/d06.tif"))
-    bands = {"bands": ("B02", "B03")}
-    assert second.options == shared | {"detector": 6, "model": "geometric"} | bands
+    own = {"detector": 6, "bands": ("B02", "B03"), "refine": "sentinelhub"}
+    assert second.options == shared | {"model": "geometric"} | own
     assert (third.name, third.source) == ("x-map", tmp_path / "x.tif")
     assert third.options == {"dem": tmp_path / "dem", "dtype": "float32", "aoi": (1, 2, 3, 4)}
     assert read_jobs(path, tmp_path / "else")[0].output == tmp_path / "else/out/d05.tif"

@@ -10,9 +10,11 @@ import pytest
 import rasterio
 from affine import Affine
 
+from l1bsr_geo.errors import BadInputError, BadOptionError, MissingInputError
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.geometry.rpc import RPCModel
 from l1bsr_geo.geometry.sentinel2 import ViewingDirections
+from l1bsr_geo.pipelines.bands import orthorectify_bands, register
 from l1bsr_geo.simulation.datastrip import write_metadata
 from l1bsr_geo.simulation.fine_scenes import made_city
 from l1bsr_geo.simulation.overpass import ORBIT_RADIUS, Overpass
@@ -116,6 +118,27 @@ def test_detector_over_relief(cli, product, tmp_path, service):
         assert np.abs(left).max() < 0.5  # measured: 0.1
     assert max(json.loads(facts["refine_uncertainty_m"])) < 0.2
     assert 6 <= int(facts["refine_matches"]) <= int(facts["refine_patches"])
+
+
+@pytest.mark.filterwarnings("ignore:no DEM")
+def test_mistakes_are_found_before_anything_is_computed(product, tmp_path):
+    output = tmp_path / "out.tif"
+    plane = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8"}
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        rasterio.open(tmp_path / "plain.tif", "w", **plane).close()
+    for refine, kind, says in (
+        (tmp_path / "nowhere.tif", MissingInputError, "is not there; give an ortho image"),
+        (tmp_path / "plain.tif", BadInputError, "is on no map"),
+        (product.product, BadInputError, "MTD_MSIL1C.xml"),
+    ):
+        with pytest.raises(kind, match=says):
+            orthorectify_bands(product.product, output, bands=("B03",), height=500, refine=refine)
+    with pytest.raises(BadInputError, match="no geometry"):
+        register(tmp_path / "plain.tif", output, bands=["B03"], refine=tmp_path / "plain.tif")
+    (tmp_path / "plain.tif").replace(output)
+    with pytest.raises(BadOptionError, match="is the output, too"):
+        orthorectify_bands(product.product, output, bands=("B03",), refine=output, overwrite=True)
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_burst(cli, tmp_path):
