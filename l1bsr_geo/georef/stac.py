@@ -84,7 +84,7 @@ def make_item(
     stac = import_pystac()
     path = Path(path)
     told = describe_raster(path)
-    place = told.footprint
+    ground = told.footprint
     when = time or _find_time(told)
     network, model = say_network(told.tags, None if weights is None else Path(weights))
     described = {"image": told} | {k: describe_file(Path(p)) for k, p in (companions or {}).items()}
@@ -93,14 +93,15 @@ def make_item(
     properties |= {f"l1bsr:{key}": value for key, value in _provenance(told).items()}
     item: pystac.Item = stac.Item(
         id=path.stem,
-        geometry=None if place is None else json.loads(shapely.to_geojson(place.area)),
-        bbox=None if place is None else list(place.bbox),
+        geometry=None if ground is None else json.loads(shapely.to_geojson(ground.area)),
+        bbox=None if ground is None else list(ground.bbox),
         datetime=when if when.tzinfo else when.replace(tzinfo=UTC),
         properties=properties,
     )
     for key, file in described.items():
+        place = {"href": _relative(file.path, path.parent)}
         roles = ["data"] if key == "image" else ["metadata", key]
-        item.assets[key] = stac.Asset.from_dict(say_asset(file) | {"roles": roles})
+        item.assets[key] = stac.Asset.from_dict(say_asset(file) | place | {"roles": roles})
     if model:
         item.assets["model"] = stac.Asset.from_dict(model)
     item.stac_extensions = _name_extensions(_as_json(item))
@@ -135,8 +136,11 @@ def write_item(
         raise MissingInputError(f"{path}: the folder {path.parent} does not exist")
     text = json.dumps(_as_json(item), indent=2, allow_nan=False)
     new = path.with_name(f".{path.name}.new")
-    new.write_text(text + "\n", "utf-8")
-    os.replace(new, path)
+    try:
+        new.write_text(text + "\n", "utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from l1bsr_geo.errors import BadOptionError
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.georef.cog import check_destination
+from l1bsr_geo.georef.stac import item_path
 from l1bsr_geo.images.bands import BandStack
 from l1bsr_geo.models.base import Restorer
 from l1bsr_geo.models.model_file import is_model_file
@@ -95,6 +96,8 @@ def _check_outputs(job: Job) -> None:
     check_item(job)
     options = {"--layers": job.layers, "--uncertainty": job.uncertainty, "--report": job.report}
     taken = {os.path.abspath(job.output)}
+    if job.stac:
+        taken.add(os.path.abspath(item_path(job.output)))
     check_destination(Path(job.output), [job.source], overwrite=job.overwrite)
     for option, path in options.items():
         if path is None:

@@ -123,6 +123,9 @@ def test_what_is_there_is_refused_before_the_work(bands, tmp_path, monkeypatch):
             l1bsr_geo.super_resolve(bands, tmp_path / "out.tif", stac=True, **options)
     with pytest.raises(BadOptionError, match="its STAC item has this name"):
         l1bsr_geo.super_resolve(bands, tmp_path / "new.json", stac=True)
+    layers = tmp_path / "b.json"
+    with pytest.raises(BadOptionError, match="is another output, too"):
+        l1bsr_geo.super_resolve(bands, tmp_path / "b.tif", layers=layers, stac=True)
     assert (tmp_path / "out.json").read_text() == "mine"
 
 

@@ -228,13 +228,14 @@ def test_no_geometry_at_all(tmp_path, make_source):
 
 def test_companions_become_assets(cog, tmp_path):
     layers = cog({"model": "none"}, "layers.tif")
-    page = tmp_path / "page.html"
+    (tmp_path / "pages").mkdir()
+    page = tmp_path / "pages" / "page.html"
     page.write_text("<p>figures</p>")
     item = make_item(cog(), companions={"layers": layers, "report": page})
     told = check(item)["assets"]
     assert told["layers"]["roles"] == ["metadata", "layers"]
     assert told["layers"]["proj:code"] == "EPSG:32633"
-    assert (told["report"]["type"], told["report"]["href"]) == ("text/html", "./page.html")
+    assert (told["report"]["type"], told["report"]["href"]) == ("text/html", "./pages/page.html")
 
 
 def test_when_it_was_taken(cog, tmp_path):
