@@ -77,7 +77,7 @@ def denoise_video(
         str, typer.Option(help="auto, SIGMA, or A,B of variance = A x + B [DN].")
     ] = "auto",
     frames: Annotated[
-        str | None, typer.Option(help="FIRST:END or FIRST:END:STEP, from 0; or how many.")
+        str | None, typer.Option(help="FIRST:END, or with a third, :STEP; from 0. Or how many.")
     ] = None,
     bands_per_frame: Annotated[
         int, typer.Option(min=1, help="Of a GeoTIFF whose bands are times.")
