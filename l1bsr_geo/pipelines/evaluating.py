@@ -1,12 +1,13 @@
 """What a result is worth: figures from the written file, its tags, its source, a reference."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from l1bsr_geo.errors import BadOptionError, MissingInputError
+from l1bsr_geo.errors import BadOptionError, L1bsrGeoWarning, MissingInputError
 from l1bsr_geo.geometry.affine import AffineModel
 from l1bsr_geo.geometry.elevation import ConstantElevation
 from l1bsr_geo.georef.cog import check_destination
@@ -207,7 +208,9 @@ def _read_source(job: Job, result: Result) -> BandStack:
             geometry=_geometry(job, result),
             gipp=job.gipp,
         )
-    burst = read_burst(job.source, job.camera, frame, 1, "first")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", L1bsrGeoWarning)  # of one frame alone, which is meant
+        burst = read_burst(job.source, job.camera, frame, 1, "first")
     return BandStack(
         sources={burst.band: burst.sources[0]},
         grids={burst.band: burst.grids[0]},

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.io import MemoryFile
 from scipy import ndimage
 
 from l1bsr_geo.geometry.grid import Window
 from l1bsr_geo.report.correspondence import Correspondence
 from l1bsr_geo.report.patches import Patch
-from l1bsr_geo.report.quicklook import NATURAL, as_masked, find_limits, stretch
+from l1bsr_geo.report.quicklook import (
+    NATURAL,
+    as_masked,
+    encode_png,
+    find_limits,
+    stretch,
+)
 
 F64 = npt.NDArray[np.float64]
 
@@ -50,8 +55,8 @@ def cut_crops(pair: Correspondence, patches: Sequence[Patch], count: int = 4) ->
     bands = _shown(pair.bands)
     order = sorted(patches, key=lambda p: -_detail(p, pair.bands.index(bands[0])))
     chosen: list[Patch] = []
-    for patch in order:  # places that do not overlap, as far as there are any
-        apart = all(_distance(patch, c) > SIDE / pair.scale for c in chosen)
+    for patch in order:  # places that overlap by half at most
+        apart = all(_distance(patch, c) > SIDE / pair.scale / 2 for c in chosen)
         chosen += [patch] if apart else []
     read = [crop for p in chosen[:count] if (crop := _read(pair, p, bands)) is not None]
     if not read:
@@ -132,9 +137,4 @@ def _places(pair: Correspondence, window: Window) -> tuple[F64, F64]:
 
 def _as_png(picture: npt.NDArray[np.uint8]) -> str:
     """A data URI of (1 or 3, height, width)."""
-    count, height, width = picture.shape
-    with MemoryFile() as memory:
-        shape = {"width": width, "height": height, "count": count, "dtype": "uint8"}
-        with memory.open(driver="PNG", ZLEVEL=9, **shape) as file:
-            file.write(picture)
-        return "data:image/png;base64," + b64encode(memory.read()).decode("ascii")
+    return "data:image/png;base64," + b64encode(encode_png(picture)).decode("ascii")

@@ -405,11 +405,13 @@ def _place(pair: Correspondence) -> Iterator[tuple[str, str]]:
         )
         yield "Sensor geometry", f"told by {how}"
     yield "Size", ", ".join(result.facts.values())
-    if model is not None or result.points is not None:
-        if model is not None:
-            lon, lat = model.localize(width / 2, height / 2)
-        else:
-            lon, lat = (np.mean(v) for v in result.points.T[2:4])
+    middle = None
+    if model is not None:
+        middle = model.localize(width / 2, height / 2)
+    elif result.points is not None:
+        middle = result.points[:, 2].mean(), result.points[:, 3].mean()
+    if middle is not None:
+        lon, lat = middle
         yield "Middle", f"{float(lat):.5f}° north, {float(lon):.5f}° east"
     for name in _PLACE:
         if (told := result.tell(name)) is not None:

@@ -17,6 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 SIDES = (128, 64, 32)  # [px of the input] of windows: the largest of which there are enough
 _ENOUGH = 4
+_EDGE = 6  # [px of the input] that are left out at the border
 _TRIES = 6  # windows looked at for one that is wanted
 _MTF = tuple(round(m, 2) for m in np.linspace(1.0, 0.1, 19))
 
@@ -68,6 +69,8 @@ def choose_patches(pair: Correspondence, count: int, seed: int = 0) -> list[Patc
         Up to ``count``; none where not even the smallest window fits.
     """
     area, best = pair.seen(), list[Patch]()
+    if min(area.shape) > 2 * _EDGE + SIDES[-1]:
+        area = area.grow(-_EDGE)  # the spline and the blur look at what is around a window
     for side in SIDES:
         found = list[Patch]()
         candidates = _lattice(area, side, count, seed)

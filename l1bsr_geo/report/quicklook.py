@@ -11,7 +11,7 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
 from l1bsr_geo.errors import BadInputError
@@ -57,7 +57,7 @@ def write_quicklook(before: Picture, after: Picture, path: str | os.PathLike[str
     limits = find_limits(first)
     left, right = (stretch(_enlarge(image, height, width), limits) for image in (first, second))
     gap = np.full((len(left), height, _GAP), 255, np.uint8)
-    _write_png(Path(path), np.concatenate([left, gap, right], axis=2))
+    Path(path).write_bytes(encode_png(np.concatenate([left, gap, right], axis=2)))
     return Path(path)
 
 
@@ -130,11 +130,12 @@ def stretch(image: Masked, limits: npt.NDArray[np.float64]) -> npt.NDArray[np.ui
     return np.where(np.ma.getmaskarray(image), np.uint8(0), drawn)
 
 
-def _write_png(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
+    """The PNG of (1 or 3, height, width)."""
     count, height, width = picture.shape
-    with warnings.catch_warnings():
+    shape: dict[str, Any] = {"width": width, "height": height, "count": count}
+    with warnings.catch_warnings(), MemoryFile() as memory:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture has no place
-        with rasterio.open(
-            path, "w", driver="PNG", width=width, height=height, count=count, dtype="uint8"
-        ) as file:
+        with memory.open(driver="PNG", dtype="uint8", ZLEVEL=9, **shape) as file:
             file.write(picture)
+        return bytes(memory.read())

@@ -11,8 +11,9 @@ from l1bsr_geo.report.correspondence import Correspondence, pixel_centres
 
 F64 = npt.NDArray[np.float64]
 
-_LONG = 96  # [px of the input] of a segment along a line
+_LONG = 64  # [px of the input] of a segment along a line
 _WIDE = 24  # [px of the input] across it
+_EDGE = 6  # [px of the input] that are left out at the border
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _segments(
     pair: Correspondence, read: Window, core: tuple[int, int], count: int, seed: int
 ) -> Sequence[tuple[Window, bool]]:
     """Windows about pieces of tile lines in random order; whether the line runs down the image."""
-    area = pair.seen().intersect(read)
+    area = pair.seen().grow(-_EDGE).intersect(read)
     down = range(read.col_off, read.col_off + read.width, core[1])[1:]
     across = range(read.row_off, read.row_off + read.height, core[0])[1:]
     found = []
