@@ -10,7 +10,7 @@ from l1bsr_geo.report.quicklook import write_quicklook
 from l1bsr_geo.simulation.demo import make_demo_product
 from l1bsr_geo.simulation.scenes import Bounds
 
-_SHARE = 0.6  # of each side of the product; all of it would take four times as long
+_SHARE = 0.4  # of each side of the product; all of it would take six times as long
 
 
 def run_demo(

@@ -1,8 +1,10 @@
 """Workflow, hooks, templates and citation say what the project does, and no more."""
 
+import json
 import re
 import tomllib
 
+import pytest
 import yaml
 
 import l1bsr_geo
@@ -72,3 +74,17 @@ def test_papers_that_the_models_are_of_are_cited():
     named = set(re.findall(r"arXiv (\d{4}\.\d{5})", sources))
     assert papers <= named  # nothing is cited that nothing is of
     assert {"2304.06871", "2205.02031", "2004.06957", "1811.12766", "1905.05092"} <= papers
+
+
+def test_what_is_said_of_uncertainty_was_measured():
+    """The table of docs/benchmarks.md, on the file of the benchmark."""
+    page = (ROOT / "docs/benchmarks.md").read_text().split("## Uncertainty")[1].split("\n## ")[0]
+    told = re.findall(
+        r"^\| `([\w-]+)` x(\d) \|.*\| ([\d.]+) \| ([\d.]+) % \| ([\d.]+) %", page, re.M
+    )
+    rows = json.loads((ROOT / "docs/benchmarks/uncertainty.json").read_text())["rows"]
+    assert len(told) == len(rows) > 5
+    for model, scale, *figures in told:
+        measured = rows[f"{model}-{scale}"]["figures"]["all"]
+        expected = (measured["z"], 100 * measured["1 sigma"], 100 * measured["2 sigma"])
+        assert [float(f) for f in figures] == pytest.approx(expected, abs=0.06)
