@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 
 from l1bsr_geo.cli.console import console, plain, show_progress
 from l1bsr_geo.cli.options import OverwriteOption
+
+if TYPE_CHECKING:
+    from l1bsr_geo.readers.data_catalog import CatalogEntry
 
 app = typer.Typer(
     help="Data by name: list, fetch, add, and hand on as STAC. They lie in the folder "
@@ -40,13 +43,14 @@ def list_data(
         print(json.dumps([asdict(one) for one in listed], indent=2))
         return
     table = Table()
-    for head in ("name", "state", "what", "licence", "hash"):
-        table.add_column(head, no_wrap=head in ("name", "state"))
-    for one in listed:
-        state = f"[{_COLOURS[one.state]}]{one.state}[/]"
-        table.add_row(
-            escape(one.name), state, *map(escape, (one.category, one.licence)), one.known_by
-        )
+    rows = [(one.name, one.state, one.known_by, one.category, one.licence) for one in listed]
+    heads = ("name", "state", "hash", "what", "licence")
+    for i, head in enumerate(heads):  # on a narrow terminal the licences are cut, not the names
+        longest = max((len(row[i]) for row in rows), default=0)
+        width = longest if head != "licence" else 0
+        table.add_column(head, no_wrap=True, overflow="ellipsis", min_width=width)
+    for name, state, *told in rows:
+        table.add_row(escape(name), f"[{_COLOURS[state]}]{state}[/]", *map(escape, told))
     Console().print(table)
 
 
@@ -70,8 +74,7 @@ def fetch_data(
     for entry in entries:
         fetch = entry.fetch
         if fetch is not None and fetch.model is None:
-            notice = f"{entry.name}: licence: {entry.licence} ({entry.metadata.get('source_url')})"
-            console.print(plain(notice), soft_wrap=True, highlight=False)
+            console.print(plain(_say_terms(entry)), soft_wrap=True, highlight=False)
         with show_progress(f"fetching {entry.name}", "MB") as bar:
             path = fetch_source(
                 entry.name,
@@ -80,6 +83,16 @@ def fetch_data(
                 progress=None if bar is None else _in_megabytes(bar),
             )
         print(path)
+
+
+def _say_terms(entry: "CatalogEntry") -> str:
+    """What comes under which licence, and how far it can be trusted."""
+    terms = (
+        f"{entry.name}: licence: {entry.licence} ({entry.metadata.get('source_url', 'no page')})"
+    )
+    if entry.known_by != "none":
+        return terms
+    return f"{terms}; no hash of it is known: what comes first is taken, and its sha256 kept"
 
 
 def _in_megabytes(bar: Callable[[int, int], None]) -> Callable[[int, int | None], None]:

@@ -36,7 +36,8 @@ def put_source(path: Path, name: str, source: Mapping[str, Any]) -> None:
         text = path.read_text("utf-8") if path.is_file() else _HEAD
         before = parse_yaml(text, str(path)) or {}
         if not isinstance(before, dict):
-            raise BadInputError(f"{path}: found {before!r}, expected sources with uri, by name")
+            found = repr(before)[:60]
+            raise BadInputError(f"{path}: found {found}, expected sources with uri, by name")
         written = yaml.safe_dump(
             {name: dict(source)}, sort_keys=False, allow_unicode=True, width=1000
         )

@@ -1,5 +1,6 @@
 """The catalogs of data: the one that ships, and the user's own beside the data."""
 
+import difflib
 import glob
 import os
 import re
@@ -117,14 +118,18 @@ class CatalogEntry:
 
     @property
     def known_by(self) -> str:
-        """Where the hash of its content is from: the catalog, the server, its first arrival."""
+        """Where the hash of its content is from.
+
+        "pinned" by its catalog, told by the "server", "recorded" when it first came, or "none";
+        empty of what is not fetched.
+        """
         fetch = self.fetch
         if fetch is None:
             return ""
         if fetch.zenodo:
-            return "the server's"
+            return "server"
         if not all(file.known for file in fetch.files):
-            return "none known"
+            return "none"
         return "recorded" if "fetched" in self.metadata else "pinned"
 
 
@@ -167,11 +172,9 @@ def find_entry(name: str, catalog: str | os.PathLike[str] | None = None) -> Cata
     """
     entries = read_entries(catalog)
     if name not in entries:
-        near = [other for other in entries if name in other or other in name]
-        raise BadOptionError(
-            f"the catalog has no {name!r}; it has {', '.join(near or entries)} "
-            "(`l1bsr-geo catalog list`)"
-        )
+        near = difflib.get_close_matches(name, entries, 5, 0.5)
+        hint = f"; near it are {', '.join(near)}" if near else ""
+        raise BadOptionError(f"the catalog has no {name!r}{hint}; `l1bsr-geo catalog list` has all")
     return entries[name]
 
 
@@ -180,7 +183,8 @@ def _read(path: Path, root: Path | None = None) -> dict[str, CatalogEntry]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise BadInputError(f"{path}: found {document!r}, expected sources with uri, by name")
+        found = repr(document)[:60]
+        raise BadInputError(f"{path}: found {found}, expected sources with uri, by name")
     root = root or find_root(document.get("meta"), path)
     entries: dict[str, CatalogEntry] = {}
     for written, source in document.items():
