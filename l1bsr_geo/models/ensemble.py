@@ -20,7 +20,6 @@ from l1bsr_geo.models.base import ModelSpec, Restorer, SceneRestorer
 from l1bsr_geo.models.burst import BurstViews, blur
 from l1bsr_geo.models.burst_network import BurstNetwork
 from l1bsr_geo.models.calibration import Calibration
-from l1bsr_geo.models.precision import in_full_precision
 from l1bsr_geo.ops.turning import WAYS, turn, turn_back, turn_flow
 
 Method: TypeAlias = Literal["turned", "left-out"]
@@ -31,7 +30,7 @@ MOST_GROUPS = 8
 LEAST_FRAMES = 3
 """Of a burst that a jackknife can be made of: the reference and two that are left out in turn."""
 
-_SMOOTH = 1.0  # [px of the input] by which the variance is smoothed: few members tell it roughly
+_SMOOTH = 0.75  # [px of the input] by which the variance is smoothed: few members tell it roughly
 _REACH = 3  # [px of the input] of that
 
 
@@ -102,12 +101,11 @@ class Spread(ABC):
             (B, C, scale * H, scale * W) [DN / gain].
         """
 
-    @in_full_precision
     def _deviation(self, members: Iterator[Tensor], factor: float) -> Tensor:
         """From members (B, C, h, w), one after the other, to the calibrated deviation.
 
         Args:
-            members: at least two.
+            members: at least two, restored as they are asked for.
             factor: of the sum of squared differences from the mean, which gives the variance.
         """
         mean = next(members).float()
