@@ -8,7 +8,9 @@ rational polynomials, PE&RS 69 (2003), who do the same to RPCs.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -96,14 +98,9 @@ def estimate_shift(
     reference = crop_reference(reference, image.grid, h)
     sizes = (measure_pixel(seen.grid, crs, elevation) for seen in (image, reference))
     resolution = max(sizes)
-    shift = np.zeros(2)
-    for coarser in _COARSER:
-        coarse = Comparison.at(image, reference, match, elevation, crs, resolution * coarser)
-        found = coarse.measure(shift)
-        if (agreed := _agreeing(found)).sum() >= _needed(found, coarse.step):
-            shift = np.median(found.shift[agreed], axis=0)
-            break
-    fine = Comparison.at(image, reference, match, elevation, crs, resolution)
+    compare_at = partial(Comparison.at, image, reference, match, elevation, crs)
+    shift = _first_look(compare_at, resolution)
+    fine = compare_at(resolution)
     for _ in range(_ROUNDS):
         found = fine.measure(shift)
         agreed = _agreeing(found)
@@ -116,6 +113,7 @@ def estimate_shift(
             break
         fine = fine.only(found.significance > 0)
     deviation = _deviation(found.offset[agreed], found.centre[agreed], fine.step)
+    deviation = np.maximum(deviation, np.abs(left) / 4)
     if deviation.max() > _WORST:
         raise BadInputError(
             f"{agreed.sum()} of {_compared(found)} patches match the reference, but leave an "
@@ -137,6 +135,17 @@ def _find_map(grid: GeoGrid, elevation: Elevation) -> tuple[str, float]:
     if not (np.isfinite(lon) and np.isfinite(lat)):
         raise BadInputError("the image's geometry gives no place on the ground for its centre")
     return utm_zone(float(lon), float(lat)), float(h)
+
+
+def _first_look(compare_at: Callable[[float], Comparison], resolution: float) -> F64:
+    """Roughly the shift, from coarser pixels; zero where they do not tell."""
+    for coarser in _COARSER:
+        coarse = compare_at(resolution * coarser)
+        found = coarse.measure(np.zeros(2))
+        agreed = _agreeing(found)
+        if agreed.sum() >= _needed(found, coarse.step):
+            return np.asarray(np.median(found.shift[agreed], axis=0))
+    return np.zeros(2)
 
 
 def _agreeing(found: Found) -> Mask:
