@@ -103,7 +103,7 @@ def _show_uncertainty(name: str, scale: int, weights: Path | None) -> None:
     from l1bsr_geo.models.ensemble import Method
     from l1bsr_geo.models.stored import hash_file
 
-    sha256 = weights and hash_file(weights)
+    sha256 = None if weights is None else hash_file(weights)
     for method in get_args(Method):
         known = find_calibration(name, scale, sha256, method)
         if known is not None:
