@@ -70,7 +70,8 @@ def export_model(
         raise OutputExistsError(f"{path} exists; give another name, or --overwrite")
     if not path.absolute().parent.is_dir():
         raise BadOptionError(f"{path}: there is no folder {path.absolute().parent}")
-    _refuse_unfit(find_entry(name).make(scale), name)
+    with torch.device("meta"):  # costs nothing
+        _refuse_unfit(find_entry(name).make(scale), name)
     model = Model(name, weights=weights, scale=scale, device="cpu", precision="fp32")
     network, facts = _load(name, weights, scale)
     begun = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -106,9 +107,7 @@ def _refuse_unfit(restorer: Restorer, name: str) -> None:
     why = None
     if spec.flow or spec.exposures or spec.frames != (1, 1):
         why = "it takes several frames or their motion, in loops over frames and rows of pixels"
-    elif getattr(
-        restorer, "full_precision", spec.scene_statistics and not isinstance(restorer, REC)
-    ):
+    elif getattr(restorer, "full_precision", False):
         why = "it looks for motion, in loops over rows of pixels"
     if why is not None:
         raise BadOptionError(
