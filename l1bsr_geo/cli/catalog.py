@@ -134,7 +134,7 @@ def add_data(
         notes=notes,
         sha256=sha256,
         unpack_it=unpack,
-        options=_read_settings(settings or []),
+        options=_read_settings(settings) if settings else None,
         overwrite=overwrite,
     )
     print(f"{entry.name}: {entry.place} ({entry.driver}), in {entry.catalog}")
