@@ -115,7 +115,7 @@ def test_detector_over_relief(cli, product, tmp_path, service):
     assert np.abs(moved).min() > 3  # in both axes
     for band in ("B03", "B04"):
         left = residual(output, product.scene, band)
-        assert np.abs(left).max() < 0.5  # measured: 0.1
+        assert np.abs(left).max() < 0.5  # measured: 0.2
     assert max(json.loads(facts["refine_uncertainty_m"])) < 0.2
     assert 6 <= int(facts["refine_matches"]) <= int(facts["refine_patches"])
 
@@ -163,6 +163,6 @@ def test_burst(cli, tmp_path):
     output = tmp_path / "out.tif"
     done = cli("sr", made.folder, output, "--model", "act", "--height", "0", "--refine", reference)
     assert done.returncode == 0, done.stderr
-    assert np.abs(residual(output, made.truth, "PAN", size=64)).max() < 0.5
+    assert np.abs(residual(output, made.truth, "PAN", size=64)).max() < 0.5  # measured: 0.02
     facts = facts_of(output)
     assert np.hypot(*json.loads(facts["refine_shift_m"])) == pytest.approx(BIAS, abs=0.8)
