@@ -39,7 +39,7 @@ class Sentinel2L1BBackend(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         mask_and_scale: bool = False,
         detector: int | None = None,
-        bands: Sequence[str] | None = None,
+        bands: str | Sequence[str] | None = None,
         geometry: str = "auto",
         gipp: str | os.PathLike[str] | None = None,
     ) -> "xr.Dataset":
@@ -50,7 +50,7 @@ class Sentinel2L1BBackend(BackendEntrypoint):
             drop_variables: names to leave out.
             mask_and_scale: float32, NaN where there is no data; DN as on disk by default.
             detector: 1 to 12; not needed where there is only one.
-            bands: of one resolution; B02 B03 B04 B08 by default.
+            bands: names, or "B02,B03", of one resolution; B02 B03 B04 B08 by default.
             geometry: "grids", "model", "footprint", or "auto" for the first there.
             gipp: folder of GIPP files for the instrument model.
 

@@ -153,6 +153,11 @@ def denoise_array(array: xr.DataArray, **options: Any) -> xr.DataArray:
     for name in options:
         if name in ("source", "output", "overwrite", "resume") or name not in _DENOISING:
             raise BadOptionError(f"{name}: there is no such option of denoising an array")
+    if "time" in array.coords and array.dims[:1] != ("time",):
+        raise BadInputError(
+            f"an array of dimensions {', '.join(map(str, array.dims))} is no video; (time, y, x) "
+            "or (time, band, y, x) was expected"
+        )
     job = DenoiseJob(source=array, **options)
     video = read_video(array, job.frames)
     network, _ = load_network(job, len(video.bands))

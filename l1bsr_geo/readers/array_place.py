@@ -7,6 +7,7 @@ which part it is.
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -148,10 +149,11 @@ def frame_of(array: xr.DataArray) -> Affine:
     """From the array's pixels to its coordinates, outer corners of pixels.
 
     Raises:
-        BadInputError: coordinates that are not evenly spaced.
+        BadInputError: coordinates that are not evenly spaced, or none in a part of an image.
     """
     told = _read_transform(array)
     if "x" not in array.coords or "y" not in array.coords:
+        _check_whole(array)
         return told
     steps = Affine(told.a, 0, told.c, 0, told.e, told.f)
     (left, column), (top, row) = _axis(array, "x", steps.a), _axis(array, "y", steps.e)
@@ -160,6 +162,21 @@ def frame_of(array: xr.DataArray) -> Affine:
     return steps @ Affine(
         round(inside.a, 9), 0, round(inside.c, 6), 0, round(inside.e, 9), round(inside.f, 6)
     )
+
+
+def _check_whole(array: xr.DataArray) -> None:
+    """Refuse a part of an image that does not say which part it is."""
+    shape = tuple(array.shape[-2:])
+    source = array.encoding.get("source")
+    whole: tuple[int, ...] | None = None
+    if isinstance(source, str):
+        with suppress(RasterioError, OSError), open_raster(source) as raster:
+            whole = raster.shape
+    if _ORIGIN in _told(array) or whole not in (None, shape):
+        raise BadInputError(
+            f"{name_of(array)}: {shape[0]} x {shape[1]} px without the coordinates x and y, which "
+            "say which part of the image they are; keep the coordinates that it was opened with"
+        )
 
 
 def _axis(array: xr.DataArray, name: str, usual: float) -> tuple[float, float]:

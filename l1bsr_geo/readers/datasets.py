@@ -30,7 +30,7 @@ def open_detector(
     path: str | os.PathLike[str],
     *,
     detector: int | None = None,
-    bands: Sequence[str] | None = None,
+    bands: str | Sequence[str] | None = None,
     geometry: Any = "auto",
     gipp: str | os.PathLike[str] | None = None,
 ) -> xr.Dataset:
@@ -42,13 +42,15 @@ def open_detector(
     Args:
         path: the product.
         detector: 1 to 12; not needed where there is only one.
-        bands: of one resolution; B02 B03 B04 B08 by default.
+        bands: names, or "B02,B03", of one resolution; B02 B03 B04 B08 by default.
         geometry: as of `Job`.
         gipp: folder of GIPP files.
 
     Raises:
         L1bsrGeoError: as `read_input`.
     """
+    if isinstance(bands, str):
+        bands = [name.strip() for name in bands.split(",")]
     stack = read_input(path, "s2-l1b", detector=detector, bands=bands, geometry=geometry, gipp=gipp)
     stack.check_one_shape()
     options = {"detector": stack.attrs["detector"], "geometry": geometry}

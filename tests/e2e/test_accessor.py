@@ -101,13 +101,16 @@ def test_a_detector_as_the_command_line_writes_it(demo, area, tmp_path):
     sharp = dn.l1bsr.super_resolve(dem=demo.dem, aoi=area, ortho=False).compute()
     assert not np.isnan(sharp.wavelength).any()
     compare(sharp.l1bsr.orthorectify(dem=demo.dem, aoi=area), tmp_path / "sr.tif")
-    cut = sharp.isel(y=slice(130, -130), x=slice(150, -101)).sel(band=["B08", "B04"])
+    cut = sharp.isel(y=slice(180, -170), x=slice(170, -150)).sel(band=["B08", "B04"])
     drawn = cut.l1bsr.orthorectify(dem=demo.dem, aoi=area, crs=CRS, resolution=5).compute()
     whole = rioxarray.open_rasterio(tmp_path / "sr.tif").assign_coords(band=list(sharp.band.values))
     mine, theirs = xr.align(drawn, whole, join="inner")
     seen = valid_of(mine)
     assert 500 < seen.sum() < 0.9 * (whole[0] > 0).sum()
-    np.testing.assert_array_equal(mine.values[:, seen], theirs.values[:, seen])
+    # places are within 0.02 px of each other: a lookup is made for each image
+    apart = np.abs(mine.values[:, seen].astype(int) - theirs.values[:, seen])
+    assert apart.max() <= 1
+    assert apart.mean() < 0.02
 
 
 def test_a_raster_before_and_after_rioxarray(raster, tmp_path):
@@ -236,6 +239,10 @@ def test_mistakes_are_one_line(raster, collect):
     with pytest.raises(BadInputError, match=r"dimensions scene, band, y, x"):
         array.expand_dims("scene").l1bsr.orthorectify()
     frames = xr.open_dataset(collect.folder, engine="skysat-l1a", frames=2).dn
+    with pytest.raises(BadInputError, match="without the coordinates x and y"):
+        frames[:, 5:].drop_vars(["x", "y"]).l1bsr.super_resolve()
+    with pytest.raises(BadInputError, match="is no video"):
+        frames.transpose("y", "x", "time").l1bsr.denoise()
     with pytest.raises(BadInputError, match="have no bands to register"):
         frames.l1bsr.register_bands()
     shutil.rmtree(collect.folder)

@@ -123,6 +123,7 @@ def test_masked_where_there_is_no_data(make_safe):
     gap = np.isnan(dn.values).all((0, 2))
     assert gap.tolist() == [False] * ROWS + [True] * ROWS + [False] * ROWS
     assert "dn" not in open_l1b(safe, drop_variables="dn")
+    assert open_l1b(safe, bands="B04, B02").dn.band.values.tolist() == ["B04", "B02"]
 
 
 def test_engines_are_sure_or_silent(make_safe, tmp_path):
