@@ -15,6 +15,7 @@ _HOMES = {
     "Model": "models.registry",
     "Window": "geometry.grid",
     "denoise": "pipelines.denoising",
+    "evaluate": "pipelines.evaluating",
     "map_tiles": "tiling.execute",
     "orthorectify": "georef.orthorectify",
     "orthorectify_bands": "pipelines.bands",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from l1bsr_geo.models.registry import Model
     from l1bsr_geo.pipelines.bands import orthorectify_bands
     from l1bsr_geo.pipelines.denoising import denoise
+    from l1bsr_geo.pipelines.evaluating import evaluate
     from l1bsr_geo.pipelines.super_resolution import super_resolve
     from l1bsr_geo.readers.geotiff import read_raster
     from l1bsr_geo.readers.sentinel2_instrument import read_instrument_model
@@ -49,6 +51,7 @@ __all__ = [
     "Window",
     "__version__",
     "denoise",
+    "evaluate",
     "map_tiles",
     "orthorectify",
     "orthorectify_bands",

@@ -27,7 +27,7 @@ LIMITS = {
     "seam_index": 1.05,
     "pattern": 3.0,  # [% of the finest detail]
     "significance": 5.0,  # [standard errors] below this a pattern may be chance
-    "seam_significance": 3.5,  # [standard errors] the same of seams; five segments reach it
+    "seam_significance": 3.0,  # [standard errors] the same of seams; three segments reach it
 }
 """From where a figure is an alarm."""
 

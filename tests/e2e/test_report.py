@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from typer.testing import CliRunner
 
 from l1bsr_geo.cli.main import app
 from l1bsr_geo.errors import BadOptionError, L1bsrGeoWarning, OutputExistsError
 from l1bsr_geo.pipelines.evaluating import evaluate
 from l1bsr_geo.pipelines.super_resolution import super_resolve
-from l1bsr_geo.simulation.scenes import procedural_scene
+from l1bsr_geo.simulation.fine_scenes import made_city
+from l1bsr_geo.simulation.scenes import MapScene, procedural_scene
+from l1bsr_geo.simulation.skysat_collect import write_skysat_collect
 
 CRS = "EPSG:32631"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -221,3 +224,39 @@ def test_names_are_text(made, tmp_path):
     text = Path(tmp_path / "page.html").read_text("utf-8")
     assert "<img src=x" not in text
     assert text.count("<script>") == 1
+
+
+def test_a_burst_is_judged_by_its_reference_frame(tmp_path):
+    """On a map, through the RPC of the frame that the tags name."""
+    scene = MapScene(
+        made_city((700, 700), seed=1)[None],
+        Affine(0.5, 0, 500_000, 0, -0.5, 4_500_000),
+        CRS,
+        ("PAN",),
+    )
+    made = write_skysat_collect(tmp_path / "burst", scene, frames=3, shape=(160, 160))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", L1bsrGeoWarning)  # no DEM
+        result = super_resolve(made.folder, tmp_path / "out.tif", model="act", frames=3)
+    (found,) = evaluate(result, source=made.folder, windows=2).quality.consistency.bands
+    assert np.hypot(*found.shift) < 0.05
+    assert abs(found.bias_percent) < 0.5
+    assert found.correlation > 0.99
+
+
+def test_a_detector_is_judged_through_its_instrument(demo, tmp_path):
+    """The bands' motion, the terrain and the tiles come from the tags; a DEM must be given."""
+    west, south, east, north = demo.lonlat
+    lon, lat = (west + east) / 2, (south + north) / 2
+    area = (lon - 0.012, lat - 0.01, lon + 0.012, lat + 0.01)
+    options = {"dem": demo.dem, "aoi": area, "model": "geometric", "tile": 96}
+    result = super_resolve(demo.product, tmp_path / "out.tif", **options)
+    with pytest.raises(BadOptionError, match="terrain of demo_dem"):
+        evaluate(result, source=demo.product)
+    found = evaluate(result, source=demo.product, dem=demo.dem, windows=3)
+    assert found.alarms == ()
+    for band in found.quality.consistency.bands:
+        assert np.hypot(*band.shift) < 0.03
+        assert abs(band.bias_percent) < 0.05
+    assert min(b.median_before for b in found.quality.band_shifts) > 0.5
+    assert found.quality.seams.segments > 3
