@@ -115,29 +115,39 @@ def _fetch_folder(entry: CatalogEntry, unpack_it: bool, progress: Progress | Non
         files = list(_list_files(entry))
         waiting.mkdir(parents=True, exist_ok=True)
         hashes = {str(f.path): _fetch_file(f, waiting, progress) for f in files}
-        whole = waiting / "whole"
-        _gather([waiting / f.path for f in files], whole, unpack_it)
+        whole = waiting / ".whole"
+        there = [waiting / f.path for f in files]
+        told = entry.fetch is not None and entry.fetch.zenodo is None  # to be archives
+        archives = [file for file in there if unpack_it and (told or is_archive(file))]
+        _gather(there, archives, whole)
         _record(entry, hashes)
         whole.rename(entry.place)
     shutil.rmtree(waiting, ignore_errors=True)
     return entry.place
 
 
-def _gather(files: Sequence[Path], whole: Path, unpack_it: bool) -> None:
+def _gather(files: Sequence[Path], archives: Sequence[Path], whole: Path) -> None:
     """What goes into the folder: an only archive's members, else files and a folder to each."""
-    archives = [file for file in files if unpack_it and is_archive(file)]
     if archives and len(files) == 1:
-        if not whole.exists():
-            unpack(archives[0], whole)
+        _unpack(archives[0], whole)
         return
     whole.mkdir(exist_ok=True)
     for archive in archives:
-        folder = whole / archive.name.split(".")[0]
-        if not folder.exists():
-            unpack(archive, folder)
+        _unpack(archive, whole / archive.name.split(".")[0])
     for file in files:
         if file not in archives:
             file.rename(whole / file.name)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Into a folder, once; a bad archive is thrown away, so that it can be fetched again."""
+    if folder.exists():
+        return
+    try:
+        unpack(archive, folder)
+    except BadInputError:
+        archive.unlink()
+        raise
 
 
 def _list_files(entry: CatalogEntry) -> Iterator[RemoteFile]:
@@ -148,11 +158,12 @@ def _list_files(entry: CatalogEntry) -> Iterator[RemoteFile]:
         return
     page = entry.metadata.get("source_url", fetch.zenodo)
     by_hand = f"download the files of {page} and put them into {entry.place}"
+    answer = read_url(fetch.zenodo, by_hand)
     try:
-        told = json.loads(read_url(fetch.zenodo, by_hand))
+        record = json.loads(answer)
     except ValueError:
-        told = None
-    listed = told.get("files") if isinstance(told, dict) else None
+        record = None
+    listed = record.get("files") if isinstance(record, dict) else None
     if not isinstance(listed, list) or not listed:
         raise DownloadError(f"{fetch.zenodo}: the answer lists no files; {by_hand}")
     for told in listed:
@@ -165,7 +176,7 @@ def _list_files(entry: CatalogEntry) -> Iterator[RemoteFile]:
                 f"{by_hand}"
             ) from None
         path = PurePosixPath(name)
-        if path.name != name or name in ("", ".", "..") or kind != "md5":
+        if not name or path.name != name or name.startswith(".") or kind != "md5":
             raise DownloadError(f"{fetch.zenodo}: a file {name!r} by {kind} is refused; {by_hand}")
         known = {"md5": digest}
         if name in entry.recorded:

@@ -1,5 +1,6 @@
 """An archive unpacked into a folder of its own: all of it, or nothing."""
 
+import errno
 import lzma
 import shutil
 import stat
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from l1bsr_geo.errors import BadInputError
+from l1bsr_geo.errors import BadInputError, L1bsrGeoError
 from l1bsr_geo.readers.archive import is_inside
 
 _CHUNK = 1 << 20
@@ -51,7 +52,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         BadInputError: a member would land outside of the folder, is a link or a device, or is
-            longer than it says; the archive is damaged, or larger than the disk has room for.
+            longer than it says; the archive is damaged.
+        L1bsrGeoError: the disk has no room for it.
     """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as made:
         inside = Path(made) / "inside"
@@ -59,9 +61,11 @@ def unpack(archive: Path, folder: Path) -> None:
         try:
             for member in _members(archive):
                 _write(member, inside, archive)
+        except L1bsrGeoError:
+            raise
         except (*_DAMAGE, OSError) as error:
-            if isinstance(error, BadInputError):
-                raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk_is_full(archive) from error
             raise BadInputError(
                 f"{archive.name} cannot be unpacked ({error}); nothing of it was kept: fetch it "
                 "again"
@@ -88,6 +92,13 @@ def _members(archive: Path) -> Iterator[_Member]:
                     yield _Member(entry.name, entry.size, member)
 
 
+def _disk_is_full(archive: Path) -> L1bsrGeoError:
+    return L1bsrGeoError(
+        f"{archive}: the disk has no room to unpack it; nothing of it was kept: free some space, "
+        "and run again"
+    )
+
+
 def _check(archive: Path, name: str, plain: bool) -> None:
     if not is_inside(name):
         raise BadInputError(
@@ -103,12 +114,8 @@ def _check(archive: Path, name: str, plain: bool) -> None:
 
 def _write(member: _Member, folder: Path, archive: Path) -> None:
     path = folder / member.name
-    free = shutil.disk_usage(folder).free
-    if member.size > free:
-        raise BadInputError(
-            f"{archive.name}: {member.name} takes {member.size} bytes, the disk has {free}; "
-            "nothing was unpacked: free some space"
-        )
+    if member.size > shutil.disk_usage(folder).free:
+        raise _disk_is_full(archive)
     path.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     with path.open("xb") as file:

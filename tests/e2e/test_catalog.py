@@ -163,7 +163,7 @@ def hostile_tar(kind):
         ("a.zip", zipped({"good": b"x" * 9999})[:-60], "cannot be unpacked"),
         ("a.tgz", hostile_tar("outside"), "would land outside"),
         ("a.tgz", hostile_tar("link"), "neither a file nor a folder"),
-        ("a.tgz", b"no archive", "cannot be unpacked"),
+        ("download", b"no archive", "cannot be unpacked"),
         ("a.zip", zipped({"good": b"", "good/inside": b""}), "cannot be unpacked"),
     ],
     ids=["up", "absolute", "link", "damaged", "tar-up", "tar-link", "no-archive", "file-as-folder"],
@@ -176,6 +176,8 @@ def test_an_archive_that_leaves_its_folder_is_refused(server, data, name, conten
     assert not (data / "evil").exists()
     assert not (data.parent / "outside").exists()
     assert not list(data.rglob("good"))
+    server.files[f"/{name}"] = zipped({"good": b"good"})  # mended
+    assert visible(fetch_source("evil")) == ["good"]
 
 
 def record(server, files):
