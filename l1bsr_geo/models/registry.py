@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from l1bsr_geo.errors import BadInputError, BadOptionError, WeightsError
+from l1bsr_geo.errors import BadInputError, BadOptionError
 from l1bsr_geo.models.base import (
     BurstRestorer,
     EncodingRestorer,
@@ -22,16 +21,14 @@ from l1bsr_geo.models.base import (
     SequenceRestorer,
     Statistics,
 )
-from l1bsr_geo.models.checkpoint import find_weights, read_provenance
 from l1bsr_geo.models.devices import Device, Pixels, find_slots, pick_device, stage
 from l1bsr_geo.models.ensemble import Ensemble
 from l1bsr_geo.models.entries import MODELS, find_entry
-from l1bsr_geo.models.identity import hash_restorer
 from l1bsr_geo.models.loading import Identity, load_once
 from l1bsr_geo.models.model_file import ModelFile
+from l1bsr_geo.models.origins import Exported, Origin, find_registered, take_own
 from l1bsr_geo.models.precision import Precision, computing, takes_bf16
 from l1bsr_geo.models.receptive_field import probe_halo
-from l1bsr_geo.models.stored import hash_file
 from l1bsr_geo.models.view_checks import check_result, check_sequence, check_views
 
 __all__ = ["MODELS", "Device", "Model", "Precision", "find_entry"]
@@ -79,25 +76,9 @@ class Model:
         precision: Precision = "auto",
         scale: int | None = None,
     ) -> None:
-        entry = find_entry(name)
-        unusual = entry.unusual(scale)
-        self.weights_sha256: str | None = None
-        self.licence: str | None = None
-        self._name = name
-        self._path: Path | None = None
-        self._restorer: Restorer | None = None
-        self._ensemble: Ensemble | None = None
-        self._file: ModelFile | None = None
         _check_options(device, precision)
-        if weights is not None and not entry.takes_weights:
-            raise BadOptionError(f"{name} is not trained: it takes no weights, but got {weights}")
-        if entry.takes_weights:
-            self._path = find_weights(name, weights, entry.weights, unusual).absolute()
-            self.weights_sha256 = hash_file(self._path)
-            self.licence = read_provenance(self._path, entry.weights).get("licence")
-        with torch.device("meta"):  # costs nothing
-            made = entry.make_for(self._path, scale) if self._path else entry.make(scale)
-        self._set_up(made, device, precision)
+        origin, made = find_registered(name, weights, scale)
+        self._set_up(origin, made.spec, takes_bf16(made), device, precision)
         self._load(self.torch_device)  # what is wrong with weights is said before any work
 
     @classmethod
@@ -111,11 +92,8 @@ class Model:
         """
         _check_options(device, precision)
         model = cls.__new__(cls)
-        model.weights_sha256, model.licence = hash_restorer(restorer), None
-        model._name, model._path, model._ensemble = uuid4().hex, None, None
-        model._file = None
-        model._restorer = copy.deepcopy(restorer)
-        model._set_up(restorer, device, precision)
+        own = take_own(restorer)
+        model._set_up(own, restorer.spec, takes_bf16(restorer), device, precision)
         return model
 
     @classmethod
@@ -140,11 +118,7 @@ class Model:
         model = cls.__new__(cls)
         with find_slots(pick_device(device)).take() as slot, slot.launch(), torch.inference_mode():
             file = ModelFile.read(path, slot.device)
-        model.weights_sha256, model.licence = file.sha256, file.facts.licence
-        model._name, model._path, model._restorer = str(file), None, None
-        model._file, model._ensemble = file, None
-        model.spec, model.device, model.precision = file.spec, device, "fp32"
-        model._takes_bf16 = False
+        model._set_up(Exported(file), file.spec, False, device, precision)
         return model
 
     @property
@@ -155,7 +129,8 @@ class Model:
     @property
     def identity(self) -> Identity:
         """What tells it from other models, whatever device and precision it runs in."""
-        return self._single._replace(spread=self._ensemble.method if self._ensemble else None)
+        spread = self._ensemble.method if self._ensemble else None
+        return self._origin.identity._replace(spread=spread)
 
     @property
     def facts(self) -> str | None:
@@ -163,7 +138,7 @@ class Model:
 
         With the hash of the file it says which pixels the model makes.
         """
-        return self._file.facts.as_json() if self._file else None
+        return self._origin.facts
 
     def at_precision(self, precision: Precision) -> "Model":
         """The same model at another precision; what is always fp32 stays so."""
@@ -337,11 +312,22 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({self.spec.name!r}, device={self.device!r}, precision={self.precision!r})"
 
-    def _set_up(self, restorer: Restorer, device: Device, precision: Precision) -> None:
-        self.spec: ModelSpec = restorer.spec
+    def _set_up(
+        self,
+        origin: Origin,
+        spec: ModelSpec,
+        half_will_do: bool,
+        device: Device,
+        precision: Precision,
+    ) -> None:
+        self.spec: ModelSpec = spec
+        self.weights_sha256: str | None = origin.identity.weights_sha256
+        self.licence: str | None = origin.licence
         self.device: Device = device
-        self._takes_bf16 = takes_bf16(restorer)
-        self.precision: Precision = precision if self._takes_bf16 else "fp32"
+        self.precision: Precision = precision if half_will_do else "fp32"
+        self._takes_bf16 = half_will_do
+        self._origin: Origin = origin
+        self._ensemble: Ensemble | None = None
 
     def _used(
         self, flow: Pixels | None, exposures: Pixels | None
@@ -388,27 +374,10 @@ class Model:
             pooled = restorer.scene_statistics(slot.send(staged) / self.spec.gain)
             return {name: value.cpu().double().numpy() for name, value in pooled.items()}
 
-    @property
-    def _single(self) -> Identity:
-        own = self._restorer is not None or self._file is not None
-        return Identity(self._name, self.weights_sha256, self.spec.scale, own)
-
     def _load(self, device: torch.device) -> Restorer:
         """The restorer on the device, this process's own where it was loaded before."""
-        restorer = load_once(self._single, device, partial(self._build, device))
+        restorer = load_once(self._origin.identity, device, partial(self._origin.build, device))
         return self._ensemble.of(restorer) if self._ensemble else restorer
-
-    def _build(self, device: torch.device) -> Restorer:
-        if self._restorer is not None:
-            return copy.deepcopy(self._restorer)
-        if self._file is not None:
-            return self._file.load(device)
-        entry = find_entry(self._name)
-        if self._path is None:
-            return entry.make(self.spec.scale)
-        if hash_file(self._path) != self.weights_sha256:
-            raise WeightsError(f"{self._path}: changed since the model was made of it")
-        return entry.load(self._path, self.spec.scale)
 
 
 _PROBED: dict[tuple[Identity, float, int | None], int] = {}

@@ -29,6 +29,7 @@ import torch
 
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.images.pixels import Views
+from l1bsr_geo.models.checkpoint import find_weights
 from l1bsr_geo.models.precision import computing, multiplies_bf16
 from l1bsr_geo.models.rcan import REC
 from l1bsr_geo.models.registry import MODELS, Model
@@ -82,7 +83,8 @@ def load(name):
         return Model.from_restorer(network, "cpu"), network
     model = Model(model_name, scale=scale, device="cpu")
     entry = MODELS[model_name]
-    return model, entry.load(model._path, scale)
+    file = find_weights(model_name, None, entry.weights, entry.unusual(scale))
+    return model, entry.load(file, scale)
 
 
 def measure(name, side, repeats):
