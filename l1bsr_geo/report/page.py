@@ -394,7 +394,10 @@ def _place(pair: Correspondence) -> Iterator[tuple[str, str]]:
         yield "Pixel", f"{model.transform.a:g} by {abs(model.transform.e):g}"
         corners = [model.transform @ at for at in ((0, 0), (width, height))]
         (left, top), (right, bottom) = corners
-        yield "Bounds", f"{left:g}, {bottom:g}, {right:g}, {top:g} (left, bottom, right, top)"
+        yield (
+            "Bounds",
+            f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g} (left, bottom, right, top)",
+        )
     else:
         how = (
             "RPC"
