@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _L1B = re.compile(r"S2[A-Z]_\w*MSIL1B_\w+\.SAFE(\.zip)?", re.IGNORECASE)
-_SCENE = "frame_index.csv"
+_FRAMES = "frame_index.csv"
 
 
 class Sentinel2L1BBackend(BackendEntrypoint):
@@ -122,7 +122,7 @@ class SkySatL1ABackend(BackendEntrypoint):
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         path = os.fspath(filename_or_obj)
-        return os.path.basename(path) == _SCENE or os.path.isfile(os.path.join(path, _SCENE))
+        return os.path.basename(path) == _FRAMES or os.path.isfile(os.path.join(path, _FRAMES))
 
 
 def _name(path: Any) -> str:

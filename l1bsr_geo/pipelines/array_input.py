@@ -155,7 +155,7 @@ def read_frames(array: xr.DataArray, job: Job, *, reference: str | int | None) -
     count = array.sizes["time"]
     origin = Origin.of(array)
     layers = sources_of(array)
-    exposures = np.broadcast_to(array.coords.get("exposure", xr.Variable((), 1.0)).values, count)
+    exposures = exposures_of(array)
     names = [str(n) for n in array.coords["frame"].values] if "frame" in array.coords else None
     at = parse_reference(reference if reference is not None else "middle", count)
     if origin is None or names is None:
@@ -164,7 +164,7 @@ def read_frames(array: xr.DataArray, job: Job, *, reference: str | int | None) -
         return Burst(
             sources=tuple(layers[t] for t in order),
             grids=(grid,) * count,
-            exposures=tuple(float(exposures[t]) for t in order),
+            exposures=tuple(exposures[t] for t in order),
             times=_times(array, order),
             nodata=nodata_of_sources(array),
             attrs={
@@ -187,9 +187,15 @@ def read_frames(array: xr.DataArray, job: Job, *, reference: str | int | None) -
         burst,
         sources=tuple(layers[t] for t in order),
         grids=tuple(place_grid(array, grid, to_source) for grid in burst.grids),
-        exposures=tuple(float(exposures[t]) for t in order),
+        exposures=tuple(exposures[t] for t in order),
         nodata=nodata_of_sources(array),
     )
+
+
+def exposures_of(array: xr.DataArray) -> list[float]:
+    """Exposure times of the frames of an array (time, y, x); alike where it does not tell."""
+    told = array.coords.get("exposure", xr.Variable((), 1.0)).values
+    return [float(v) for v in np.broadcast_to(told, array.sizes["time"])]
 
 
 def _read_frame(array: xr.DataArray, job: Job) -> BandStack:
@@ -236,5 +242,6 @@ def grid_of(array: xr.DataArray, job: Job) -> GeoGrid:
         shown = [str(n) for n in np.atleast_1d(array.coords["frame"].values)]
         frame = names[0] if names[0] in shown else shown[0]
         return place_grid(array, base.grids[names.index(frame)], to_source)
-    stack = read_stack(job, None if origin.reference is None else (origin.reference,))
+    names = [str(name) for name in np.atleast_1d(array.coords["band"].values)]
+    stack = read_stack(job, names if origin.reference is None else (origin.reference,))
     return place_grid(array, stack.grids[stack.reference], to_source)

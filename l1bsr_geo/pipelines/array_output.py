@@ -41,7 +41,7 @@ def as_array(result: LazyResult, *, name: str, origin: Origin | None = None) -> 
         image.pixels.data,
         dims=("band", "y", "x"),
         coords={"band": list(image.bands)} | band_coordinates(image.bands, told),
-        attrs=_describe(told, result.facts),
+        attrs=_describe(told, result.facts, image.pixels.dtype),
         name=name,
     )
     if image.valid is not None and told.get("nodata") is None and array.dtype.kind in "iu":
@@ -51,11 +51,13 @@ def as_array(result: LazyResult, *, name: str, origin: Origin | None = None) -> 
     return put_in_frame(array, origin, rpcs_of(image.grid))
 
 
-def _describe(told: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
+def _describe(
+    told: Mapping[str, Any], facts: Mapping[str, str], dtype: np.dtype[Any]
+) -> dict[str, Any]:
     attrs: dict[str, Any] = dict(facts)
     attrs["long_name"] = "digital number"
     if told.get("nodata") is not None:
-        attrs["_FillValue"] = told["nodata"]
+        attrs["_FillValue"] = dtype.type(told["nodata"])
     for key, usual in (("scale_factor", 1.0), ("add_offset", 0.0)):
         values = told.get(key, usual)
         alike = set(values.values()) if isinstance(values, Mapping) else {values}
@@ -64,8 +66,8 @@ def _describe(told: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, An
     return attrs
 
 
-def follow(origin: Origin | None, stack: BandStack, base: GeoGrid, grid: GeoGrid) -> Origin | None:
-    """Where a result in sensor geometry is from.
+def follow(origin: Origin, stack: BandStack, base: GeoGrid, grid: GeoGrid) -> Origin:
+    """Where a result in sensor geometry is from; the geometry stays the one that was found.
 
     Args:
         origin: of the array that it was made of.
@@ -73,9 +75,6 @@ def follow(origin: Origin | None, stack: BandStack, base: GeoGrid, grid: GeoGrid
         base: the grid of the product's reference band.
         grid: of the result.
     """
-    if origin is None or origin.sensor == "skysat":
-        return None
-    # grids "made of a datastrip" are told apart from those of GEO_DATA by name
     options = {**origin.options, "geometry": stack.attrs.get("geometry", "auto")}
     to_source = ~base.to_model @ grid.to_model
     return replace(

@@ -23,6 +23,7 @@ from l1bsr_geo.models.registry import Device, Model, Precision
 from l1bsr_geo.pipelines import bands as band_pipeline
 from l1bsr_geo.pipelines import bursts as burst_pipeline
 from l1bsr_geo.pipelines.array_input import (
+    exposures_of,
     grid_of,
     is_burst_array,
     make_job,
@@ -81,14 +82,13 @@ def super_resolve_array(
         L1bsrGeoError: what a user can cause and mend.
     """
     job = make_job(array, options)
-    array = _settle(array)
     how: dict[str, Any] = {"scale": scale, "weights": weights}
     how |= {"device": device, "precision": precision}
     if is_burst_array(array):
-        burst = read_frames(array, job, reference=reference)
         restorer = load_restorer(
-            lambda: choose_for_burst(scale, lambda: burst.exposures), model, **how
+            lambda: choose_for_burst(scale, lambda: exposures_of(array)), model, **how
         )
+        burst = read_frames(_settle(array), job, reference=reference)
         result: LazyResult = burst_pipeline.restore_lazily(job, burst, restorer, tile)
         return as_array(_tell(array, job, result), name="sr")
 
@@ -96,7 +96,7 @@ def super_resolve_array(
         return read_bands(array, job, job.bands)
 
     restorer = load_restorer(lambda: choose_for_bands(scale, read, job), model, **how)
-    stack = read_bands(array, job, job.bands or restorer.spec.bands)
+    stack = read_bands(_settle(array), job, job.bands or restorer.spec.bands)
     result = band_pipeline.restore_lazily(job, stack, restorer, tile)
     return _as_array(array, job, stack, result, "sr")
 
@@ -113,8 +113,7 @@ def register_array(array: xr.DataArray, *, tile: int | None = None, **options: A
         L1bsrGeoError: what a user can cause and mend.
     """
     job = make_job(array, options)
-    array = _settle(array)
-    stack = read_bands(array, job, job.bands)
+    stack = read_bands(_settle(array), job, job.bands)
     result = band_pipeline.restore_lazily(job, stack, band_pipeline.plain_model(), tile)
     return _as_array(array, job, stack, result, "registered")
 
@@ -130,8 +129,7 @@ def orthorectify_array(array: xr.DataArray, **options: Any) -> xr.DataArray:
         L1bsrGeoError: what a user can cause and mend.
     """
     job = make_job(array, options)
-    array = _settle(array)
-    stack = read_bands(array, job, job.bands)
+    stack = read_bands(_settle(array), job, job.bands)
     result = band_pipeline.draw_lazily(job, stack)
     name = str(array.name) if _MADE in array.attrs and array.name else "ortho"
     return as_array(_tell(array, job, result), name=name)
@@ -263,7 +261,8 @@ def _as_array(
     """A result of bands; in sensor geometry it keeps its product."""
     origin = Origin.of(array)
     result = _tell(array, job, result)
-    if origin is None or isinstance(result.image.grid.model, AffineModel):
+    drawn = isinstance(result.image.grid.model, AffineModel)
+    if origin is None or origin.sensor == "skysat" or drawn:
         return as_array(result, name=name)
     known = replace(origin, reference=origin.reference or stack.reference)
     base = band_pipeline.read_stack(job, (known.reference or stack.reference,))
@@ -290,11 +289,11 @@ def _settle(array: xr.DataArray) -> xr.DataArray:
     """
     if 0 in array.shape:
         raise BadInputError(f"an array of shape {array.shape}; some pixels were expected")
-    if not isinstance(array.variable._data, da.Array) or not any(map(_is_dear, array.data.dask)):
+    if array.chunks is None or not any(map(_is_dear, array.data.dask.layers)):
         return array
     log.info("%s is computed first, as it is restored itself", name_of(array))
     return array.persist()
 
 
-def _is_dear(key: Any) -> bool:
-    return restores(key) or (isinstance(key, str) and key.startswith("denoise"))
+def _is_dear(layer: str) -> bool:
+    return restores((layer,)) or layer.startswith("denoise")

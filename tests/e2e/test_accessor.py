@@ -189,6 +189,7 @@ def test_a_burst_as_the_command_line_writes_it(collect, tmp_path):
     a, b = (p.l1bsr.orthorectify(resolution=0.5).compute() for p in (part, own))
     assert a.rio.transform() == b.rio.transform()
     np.testing.assert_array_equal(a.values, b.values)
+    assert dn.isel(time=1).l1bsr.super_resolve(ortho=False).l1bsr.rpcs is not None
     frame = dn.isel(time=1).l1bsr.orthorectify(resolution=1)
     west, south, east, north = frame.rio.bounds()
     assert 500_000 < west < east < 500_250
