@@ -96,7 +96,7 @@ def denoise_video(
         int | None,
         typer.Option(min=1, help="Of learning: in all (offline), on each group (online)."),
     ] = None,
-    crop: Annotated[int | None, typer.Option(min=1, help="Of what is learnt from [px].")] = None,
+    crop: Annotated[int | None, typer.Option(min=1, help="Of what is learnt from, pixels.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,

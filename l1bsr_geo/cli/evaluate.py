@@ -38,7 +38,7 @@ def evaluate_result(
         float | None, typer.Option(help="Of PSNR and SSIM [DN]; the reference's range.")
     ] = None,
     windows: Annotated[int, typer.Option(help="Sample windows, at most.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of their choice.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:

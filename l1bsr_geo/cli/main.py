@@ -338,7 +338,7 @@ def geolocate(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Of the landscape.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the landscape.")] = 0,
 ) -> None:
     """Make a product, super-resolve it, and leave a COG, a report and a before/after picture."""
     from l1bsr_geo.pipelines.demo import run_demo

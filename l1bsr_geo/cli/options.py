@@ -69,12 +69,12 @@ CrsOption = Annotated[
     str | None, typer.Option(help="CRS of the map; the UTM zone of the centre by default.")
 ]
 ResolutionOption = Annotated[
-    float | None, typer.Option(min=0, help="Pixel size of the map [units of the CRS].")
+    float | None, typer.Option(min=0, help="Pixel size of the map, in units of its CRS.")
 ]
 DemOption = Annotated[Path | None, typer.Option(help="DEM file, or folder of tiles.")]
 GeoidOption = Annotated[Path | None, typer.Option(help="Geoid undulations, added to the DEM.")]
 HeightOption = Annotated[
-    float, typer.Option(help="Ground height [m above the ellipsoid] where there is no DEM.")
+    float, typer.Option(help="Ground height where there is no DEM, metres above the ellipsoid.")
 ]
 RefineOption = Annotated[
     str | None,
@@ -94,7 +94,7 @@ CameraOption = Annotated[str | None, typer.Option(help="Camera of a burst, such 
 StartOption = Annotated[str | None, typer.Option(help="First frame of a burst: number, name.")]
 FramesOption = Annotated[int, typer.Option(min=1, help="Frames of a burst, at most.")]
 ReferenceOption = Annotated[str, typer.Option(help="Of a burst: middle, first or INDEX.")]
-TileOption = Annotated[int | None, typer.Option(min=1, help="Largest core of a tile [px].")]
+TileOption = Annotated[int | None, typer.Option(min=1, help="Largest core of a tile, pixels.")]
 ResumeOption = Annotated[
     bool,
     typer.Option(

@@ -20,19 +20,19 @@ def simulate_skysat_collect(
     image: Annotated[Path, typer.Argument(help="High-resolution raster of one band.")],
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
     pixel: Annotated[
-        float | None, typer.Option(min=0.01, help="Pixel size [m] of an image without a map.")
+        float | None, typer.Option(min=0.01, help="Pixel size of an image without a map, metres.")
     ] = None,
     mean: Annotated[float | None, typer.Option(help="Brightness to scale to [DN].")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many.")] = 15,
     rows: Annotated[int, typer.Option(min=16, help="Rows of a frame; real ones 1080.")] = 256,
     columns: Annotated[int, typer.Option(min=16, help="Columns; real ones 2560.")] = 320,
     geometry: Annotated[str, typer.Option(help="tags, text, pinhole; several by comma.")] = "tags",
-    pointing_error: Annotated[float, typer.Option(min=0, help="Of stored geometry [px].")] = 3.0,
+    pointing_error: Annotated[float, typer.Option(min=0, help="Of stored geometry, pixels.")] = 3.0,
     exposures: Annotated[str, typer.Option(help="Relative, such as 1,0.5.")] = "1",
     noise: Annotated[float, typer.Option(min=0, help="Factor on the SkySat noise.")] = 1.0,
     dem: DemOption = None,
     geoid: GeoidOption = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
 ) -> None:
     """Write a SkySat all-frames collect as a camera over an image would have taken it."""
     from l1bsr_geo.pipelines.simulation import simulate_skysat

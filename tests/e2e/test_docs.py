@@ -90,6 +90,13 @@ def test_options_in_prose_exist():
                 assert option in known, (page.name, code)
 
 
+def test_help_is_shown_whole():
+    """Small letters in brackets are a style to what prints help, and are left out."""
+    for command in leaves(PROGRAM):
+        for text in (command.help, *(getattr(p, "help", None) for p in command.params)):
+            assert not re.search(r"\[[a-z]", text or ""), (command.name, text)
+
+
 @cache
 def leaves(command) -> list:
     below = getattr(command, "commands", {})
