@@ -115,7 +115,7 @@ def register(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
-    check_destination(Path(output), [source], overwrite=job.overwrite)
+    check_destination(Path(output), job.inputs, overwrite=job.overwrite)
     check_item(job)
     with connect(scheduler, workers):
         written = restore_bands(job, plain_model(), tile, progress)
@@ -153,7 +153,7 @@ def orthorectify_bands(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
-    check_destination(Path(output), [source], overwrite=job.overwrite)
+    check_destination(Path(output), job.inputs, overwrite=job.overwrite)
     check_item(job)
     result = draw_lazily(job, read_stack(job, job.bands))
     with connect(scheduler, workers):

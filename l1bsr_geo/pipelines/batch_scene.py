@@ -61,7 +61,7 @@ def settle_job(job: SceneJob, *, resume: bool) -> Outcome | None:
         resume: what is written already is left as it is.
     """
     if resume and job.output.exists():
-        return Outcome(job, "there already")
+        return Outcome(job, "there already", warnings=_say_missing(job))
     try:
         for file in job.written:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +71,17 @@ def settle_job(job: SceneJob, *, resume: bool) -> Outcome | None:
     except (L1bsrGeoError, OSError) as error:
         return Outcome(job, "failed", error=one_line(error))
     return None
+
+
+def _say_missing(job: SceneJob) -> tuple[str, ...]:
+    """What a run that was killed between a result and its companions did not write."""
+    missing = ", ".join(file.name for file in job.written if not file.exists())
+    if not missing:
+        return ()
+    return (
+        f"{job.output} is there, but not {missing}; remove the first to have all done again, or "
+        "make them of it: evaluate --report, stac",
+    )
 
 
 def run_job(

@@ -100,7 +100,7 @@ def evaluate(
     """
     _check_options(source, reference, report, mtf, peak, windows)
     if report is not None:
-        known = [p for p in (result, source, reference) if p is not None]
+        known = [p for p in (result, source, reference, dem, geoid, gipp) if p is not None]
         check_destination(Path(report), known, overwrite=overwrite)
     opened = Result.open(result)
     pair = quality = scores = None

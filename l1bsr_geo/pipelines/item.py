@@ -23,7 +23,7 @@ def check_item(job: Job) -> None:
         place = item_path(job.output)
         if place == Path(job.output):
             raise BadOptionError(f"{place}: its STAC item has this name; call the output .tif")
-        check_destination(place, [job.source], overwrite=job.overwrite)
+        check_destination(place, job.inputs, overwrite=job.overwrite)
 
 
 def add_item(job: Job, written: Path, weights: PathLike | None = None) -> Path:

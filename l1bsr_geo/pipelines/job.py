@@ -111,6 +111,12 @@ class Job:
             raise BadOptionError("--no-ortho keeps sensor geometry: leave out --crs, --resolution")
 
     @property
+    def inputs(self) -> tuple[PathLike, ...]:
+        """All that it names to be read, of which nothing may be written over."""
+        named = (self.source, self.gipp, self.dem, self.geoid, self.refine)
+        return tuple(path for path in named if path is not None and path != SENTINELHUB)
+
+    @property
     def area(self) -> shapely.Geometry | None:
         """The area of interest as a geometry."""
         return shapely.box(*self.aoi) if isinstance(self.aoi, tuple) else self.aoi

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from l1bsr_geo.errors import BadInputError, BadOptionError, L1bsrGeoError, MissingInputError
+from l1bsr_geo.errors import BadInputError, L1bsrGeoError, MissingInputError
 from l1bsr_geo.geometry.elevation import AnyElevation, localize_on_terrain
 from l1bsr_geo.geometry.grid import GeoGrid
 from l1bsr_geo.georef.comparison import shift_grid
@@ -108,8 +108,6 @@ def _find_reference(job: Job, grid: GeoGrid, terrain: AnyElevation, time: str | 
             raise MissingInputError(
                 f"--refine {path}: is not there; give an ortho image of the place, or {SENTINELHUB}"
             )
-        if path.resolve() == Path(job.output).resolve():
-            raise BadOptionError(f"--refine {path}: is the output, too; name another output")
         return path
     if time is None:
         raise BadInputError(

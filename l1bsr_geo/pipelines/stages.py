@@ -164,7 +164,7 @@ def write_result(
         image,
         job.output,
         tags=tags | dict(facts),
-        sources=[job.source],
+        sources=job.inputs,
         overwrite=job.overwrite,
         elevation=terrain,
         made_of=say_made_of(job, facts),

@@ -77,8 +77,14 @@ def super_resolve(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
-    _check_outputs(job)
+    own = model if isinstance(model, str) and Path(model).is_file() else None
+    _check_outputs(job, [*job.inputs, *(path for path in (weights, own) if path is not None)])
     burst = recognise_sensor(Path(source), job.sensor) == "skysat"
+    if job.layers is not None and not burst:
+        raise BadOptionError(
+            f"--layers {job.layers}: counts the frames of a burst, and {source} is none; leave it "
+            "out"
+        )
     choose = partial(_choose_model, job, burst, scale)
     restorer = load_restorer(
         choose, model, scale=scale, weights=weights, device=device, precision=precision
@@ -87,18 +93,17 @@ def super_resolve(
     with connect(scheduler, workers):
         written = restore(job, restorer, tile, progress)
     add_report(job, written)
-    own = model if isinstance(model, str) and Path(model).is_file() else None
     return add_item(job, written, weights or own)
 
 
-def _check_outputs(job: Job) -> None:
-    """All files can be written, each to a place of its own."""
+def _check_outputs(job: Job, inputs: Sequence[PathLike]) -> None:
+    """All files can be written, each to a place of its own that nothing is read from."""
     check_item(job)
     options = {"--layers": job.layers, "--uncertainty": job.uncertainty, "--report": job.report}
     taken = {os.path.abspath(job.output)}
     if job.stac:
         taken.add(os.path.abspath(item_path(job.output)))
-    check_destination(Path(job.output), [job.source], overwrite=job.overwrite)
+    check_destination(Path(job.output), inputs, overwrite=job.overwrite)
     for option, path in options.items():
         if path is None:
             continue
@@ -106,7 +111,7 @@ def _check_outputs(job: Job) -> None:
             raise BadOptionError(f"{option} {path}: is another output, too; give another name")
         taken.add(os.path.abspath(path))
         kept = job.resume and option == "--uncertainty"  # it is written first; see there
-        check_destination(Path(path), [job.source], overwrite=job.overwrite or kept)
+        check_destination(Path(path), inputs, overwrite=job.overwrite or kept)
 
 
 def load_restorer(

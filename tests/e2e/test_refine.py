@@ -136,7 +136,7 @@ def test_mistakes_are_found_before_anything_is_computed(product, tmp_path):
     with pytest.raises(BadInputError, match="no geometry"):
         register(tmp_path / "plain.tif", output, bands=["B03"], refine=tmp_path / "plain.tif")
     (tmp_path / "plain.tif").replace(output)
-    with pytest.raises(BadOptionError, match="is the output, too"):
+    with pytest.raises(BadOptionError, match="is an input, too"):
         orthorectify_bands(product.product, output, bands=("B03",), refine=output, overwrite=True)
     assert list(tmp_path.iterdir()) == [output]
 

@@ -126,6 +126,12 @@ def test_what_is_there_is_refused_before_the_work(bands, tmp_path, monkeypatch):
     layers = tmp_path / "b.json"
     with pytest.raises(BadOptionError, match="is another output, too"):
         l1bsr_geo.super_resolve(bands, tmp_path / "b.tif", layers=layers, stac=True)
+    for option in ("report", "uncertainty"):
+        mine = {"dem": tmp_path / "out.json", option: tmp_path / "out.json"}
+        with pytest.raises(BadOptionError, match="is an input, too"):
+            l1bsr_geo.super_resolve(bands, tmp_path / "c.tif", overwrite=True, **mine)
+    with pytest.raises(BadOptionError, match="counts the frames of a burst"):
+        l1bsr_geo.super_resolve(bands, tmp_path / "c.tif", layers=tmp_path / "layers.tif")
     assert (tmp_path / "out.json").read_text() == "mine"
 
 
@@ -137,6 +143,9 @@ def test_in_a_batch(bands, tmp_path, monkeypatch, capsys):
     for n in "ab":
         read_item(tmp_path / f"{n}.tif")
     assert "2 done" in capsys.readouterr().out
+    (tmp_path / "a.json").unlink()  # as if the run had been killed before it was written
+    run(monkeypatch, "batch", tmp_path / "jobs.yaml", "--resume")
+    assert "a.tif is there, but not a.json; remove" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_command(bands, tmp_path, monkeypatch, capsys):
