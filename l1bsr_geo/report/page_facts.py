@@ -1,8 +1,10 @@
 """Facts of a result for people: pairs of a name and a text."""
 
 import json
+import math
 from collections.abc import Iterator
 
+import numpy as np
 from pyproj import CRS
 
 from l1bsr_geo.geometry.affine import AffineModel
@@ -45,9 +47,10 @@ def say_place(pair: Correspondence) -> Iterator[tuple[str, str]]:
         crs = CRS.from_user_input(model.crs)
         authority = crs.to_authority()
         yield "CRS", crs.name + (f" ({':'.join(authority)})" if authority else "")
-        yield "Pixel", f"{model.transform.a:g} by {abs(model.transform.e):g}"
-        corners = [model.transform @ at for at in ((0, 0), (width, height))]
-        (left, top), (right, bottom) = corners
+        a, b, _, d, e, *_ = model.transform
+        yield "Pixel", f"{math.hypot(a, d):g} by {math.hypot(b, e):g}"
+        corners = [model.transform @ (x, y) for x in (0, width) for y in (0, height)]
+        (left, bottom), (right, top) = np.min(corners, axis=0), np.max(corners, axis=0)
         yield (
             "Bounds",
             f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g} (left, bottom, right, top)",

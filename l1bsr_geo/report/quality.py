@@ -137,7 +137,8 @@ def _of_values(quality: Quality) -> Iterator[str]:
         if shift > LIMITS["shift"] + 2 * error:
             yield f"{band.band} lies {shift:.3f} px of the input beside it"
         if abs(band.bias_percent) > LIMITS["bias"]:
-            yield f"{band.band} is {band.bias_percent:+.2f} % brighter than the input"
+            way = "brighter" if band.bias_percent > 0 else "darker"
+            yield f"{band.band} is {abs(band.bias_percent):.2f} % {way} than the input"
         if band.correlation < LIMITS["correlation"]:
             yield f"{band.band} differs from the input (correlation {band.correlation:.3f})"
     if found.sam is not None and found.sam > LIMITS["sam"]:
