@@ -18,7 +18,7 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=300,
+        timeout=900,  # of a cell, on a machine that has much else to do
         kernel_name="python3",  # of this environment, whatever else is installed
         resources={"metadata": {"path": str(tmp_path)}},
     )
