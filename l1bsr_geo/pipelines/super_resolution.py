@@ -80,7 +80,7 @@ def super_resolve(
     own = model if isinstance(model, str) and Path(model).is_file() else None
     _check_outputs(job, [*job.inputs, *(path for path in (weights, own) if path is not None)])
     burst = recognise_sensor(Path(source), job.sensor) == "skysat"
-    if job.layers is not None and not burst:
+    if job.layers is not None and not burst and Path(source).exists():
         raise BadOptionError(
             f"--layers {job.layers}: counts the frames of a burst, and {source} is none; leave it "
             "out"
