@@ -153,7 +153,7 @@ def check_destination(
     Raises:
         OutputExistsError: it exists and may not.
         MissingInputError: its folder does not exist.
-        BadOptionError: it is a folder, or one of the sources.
+        BadOptionError: it is a folder, one of the sources, or a file of a source that is a folder.
     """
     if not path.parent.is_dir():
         raise MissingInputError(f"{path}: the folder {path.parent} does not exist; create it first")
@@ -162,6 +162,8 @@ def check_destination(
     for source in map(Path, sources):
         if source.exists() and path.exists() and source.samefile(path):
             raise BadOptionError(f"{path}: is an input, too; write to another file")
+        if path.exists() and source.resolve() in path.resolve().parents:
+            raise BadOptionError(f"{path}: is a file of the input {source}; write elsewhere")
     if path.exists() and not overwrite:
         raise OutputExistsError(
             f"{path}: exists already; write to another file, or add --overwrite"

@@ -104,7 +104,10 @@ def read_map(grid: GeoGrid) -> tuple[str, Affine]:
         raise BadOptionError("the grid to draw on is no map grid (AffineModel)")
     transform = grid.model.transform @ grid.to_model
     if not (transform.a > 0 > transform.e and transform.is_rectilinear):
-        raise BadOptionError(f"the grid to draw on is not north up: {tuple(transform[:6])}")
+        raise BadOptionError(
+            f"the grid to draw on is not north up: {tuple(transform[:6])}; warp it first, such as "
+            "with gdalwarp"
+        )
     return grid.model.crs, transform
 
 

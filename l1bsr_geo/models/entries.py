@@ -292,5 +292,8 @@ def find_entry(name: str) -> Entry:
         BadOptionError: there is none.
     """
     if name not in MODELS:
-        raise BadOptionError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+        raise BadOptionError(
+            f"there is no model {name!r}; there are {', '.join(MODELS)}, and files that end in "
+            ".onnx, .pt2 or .yaml"
+        )
     return MODELS[name]

@@ -115,11 +115,19 @@ def register(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
+    _refuse_companions(job, "register")
     check_destination(Path(output), job.inputs, overwrite=job.overwrite)
     check_item(job)
     with connect(scheduler, workers):
         written = restore_bands(job, plain_model(), tile, progress)
     return add_item(job, written)
+
+
+def _refuse_companions(job: Job, doing: str) -> None:
+    """Nothing that only a restored image has may be asked for."""
+    for name in ("layers", "uncertainty", "report"):
+        if getattr(job, name) is not None:
+            raise BadOptionError(f"{doing} makes no {name}; leave it out, or use super_resolve")
 
 
 def plain_model() -> Model:
@@ -153,6 +161,7 @@ def orthorectify_bands(
         L1bsrGeoError: what a user can cause and mend; nothing is left under ``output``.
     """
     job = Job(source=source, output=output, **options)
+    _refuse_companions(job, "ortho")
     check_destination(Path(output), job.inputs, overwrite=job.overwrite)
     check_item(job)
     result = draw_lazily(job, read_stack(job, job.bands))

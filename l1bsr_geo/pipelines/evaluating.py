@@ -103,6 +103,11 @@ def evaluate(
         known = [p for p in (result, source, reference, dem, geoid, gipp) if p is not None]
         check_destination(Path(report), known, overwrite=overwrite)
     opened = Result.open(result)
+    if "uncertainty_method" in opened.tags:
+        raise BadOptionError(
+            f"{result} holds the uncertainty of a result, not one; give the file that it was "
+            "written with"
+        )
     pair = quality = scores = None
     patches: list[Patch] = []
     if source is not None:

@@ -187,9 +187,9 @@ def _why_consistent(quality: Quality) -> str:
         f"{'fitted' if found.fitted else 'as told'}) and sampled at the input's own pixels"
     )
     return (
-        f"The result {blur}, through the geometry of both, in {found.windows} windows of "
-        f"{found.side} by {found.side} pixels. Of a good result there is no bias and no shift, and "
-        "the RMSE is the noise of the input."
+        f"The result {blur}, through the geometry of both, in {found.windows} "
+        f"window{'s' if found.windows > 1 else ''} of {found.side} by {found.side} pixels. Of a "
+        "good result there is no bias and no shift, and the RMSE is the noise of the input."
     )
 
 

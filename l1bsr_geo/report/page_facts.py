@@ -71,8 +71,9 @@ def say_place(pair: Correspondence) -> Iterator[tuple[str, str]]:
     elif result.points is not None:
         middle = result.points[:, 2].mean(), result.points[:, 3].mean()
     if middle is not None:
-        lon, lat = middle
-        yield "Middle", f"{float(lat):.5f}° north, {float(lon):.5f}° east"
+        lon, lat = map(float, middle)
+        ns, ew = "south" if lat < 0 else "north", "west" if lon < 0 else "east"
+        yield "Middle", f"{abs(lat):.5f}° {ns}, {abs(lon):.5f}° {ew}"
     for name in _PLACE:
         if (told := result.tell(name)) is not None:
             yield name.capitalize(), told

@@ -105,7 +105,6 @@ def write_skysat_collect(
         BadInputError: the scene is too coarse, or does not cover all frames.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     if flight is None:
         flight = SkySatPass(*_middle(scene, elevation), frames, shape, seed=seed)
     pixel = scene.transform.a
@@ -114,6 +113,7 @@ def write_skysat_collect(
             f"the scene has pixels of {pixel:g} m; to render frames of {flight.gsd:.2f} m it needs "
             f"{flight.gsd / 1.5:.2f} m or finer"
         )
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, 2])
     truth = seen_by_camera(scene, flight.gsd, flight.heading)
     told = exposures if len(exposures) == flight.frames else rng.choice(exposures, flight.frames)

@@ -18,7 +18,9 @@ from l1bsr_geo.models.base import ModelSpec
 from l1bsr_geo.models.ensemble import Ensemble
 from l1bsr_geo.models.registry import Model
 from l1bsr_geo.models.single_image import SingleImage
+from l1bsr_geo.pipelines.bands import orthorectify_bands
 from l1bsr_geo.pipelines.batch_jobs import read_jobs
+from l1bsr_geo.pipelines.evaluating import evaluate
 from l1bsr_geo.pipelines.super_resolution import super_resolve
 from l1bsr_geo.pipelines.uncertainty import map_uncertainty
 from l1bsr_geo.readers.inputs import read_input
@@ -127,12 +129,20 @@ def test_tiles_meet_and_holes_stay(raster, network, tmp_path):
     assert whole.min() > 0
 
 
+def test_what_is_not_restored_has_none(raster, tmp_path):
+    with pytest.raises(BadOptionError, match="ortho makes no uncertainty; leave it out"):
+        orthorectify_bands(raster, tmp_path / "o.tif", uncertainty=tmp_path / "u.tif")
+    assert not list(tmp_path.iterdir())
+
+
 @UNCALIBRATED
 def test_a_run_is_taken_up_where_it_was(raster, network, tmp_path):
     """What was finished of it stays; what is of another run is not touched."""
     output, trust = tmp_path / "o.tif", tmp_path / "u.tif"
     options = {"model": network, "uncertainty": trust, "resume": True}
     super_resolve(raster, output, **options)
+    with pytest.raises(BadOptionError, match="uncertainty of a result, not one"):
+        evaluate(trust, source=raster)
     before, done = trust.stat().st_mtime_ns, output.read_bytes()
     output.unlink()
     super_resolve(raster, output, **options)

@@ -241,6 +241,15 @@ def test_nothing_is_computed_before_the_checks(tmp_path, make_source):
     assert there.read_text() == "precious"
 
 
+def test_a_file_of_the_input_is_not_replaced(tmp_path, map_image):
+    frame = tmp_path / "burst" / "frame.tif"
+    frame.parent.mkdir()
+    frame.write_bytes(b"mine")
+    with pytest.raises(BadOptionError, match="is a file of the input"):
+        write_cog(map_image, frame, tags={}, sources=[frame.parent], overwrite=True)
+    assert frame.read_bytes() == b"mine"
+
+
 def test_bad_images_are_refused(tmp_path, map_image):
     image = map_image((40, 30))
     for bad, words in (

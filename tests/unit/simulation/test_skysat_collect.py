@@ -164,7 +164,8 @@ def test_scenes_that_cannot_serve_say_why(tmp_path):
         write_skysat_collect(tmp_path, SCENE, frames=5, shape=(256, 320))
     coarse = scene_on_map(made_city((420, 420)), pixel=2.0)
     with pytest.raises(BadInputError, match="pixels of 2 m"):
-        write_skysat_collect(tmp_path, coarse, frames=2, shape=SHAPE)
+        write_skysat_collect(tmp_path / "new", coarse, frames=2, shape=SHAPE)
+    assert not (tmp_path / "new").exists()
     with pytest.raises(BadInputError, match="one was expected"):
         seen_by_camera(replace(SCENE, bands=("B02", "B03")), 0.9)
     with pytest.raises(BadOptionError, match="off_nadir"):
