@@ -253,7 +253,7 @@ def main():
         },
         "groups": [place.group if photographs else "made" for place in places],
         "machine": {"cpus": os.cpu_count(), "torch": torch.__version__, "precision": "fp32"},
-        "weights": {name: [str(path), hash_file(path)] for name, path in named if path},
+        "weights": {name: [path.name, hash_file(path)] for name, path in named if path},
         "left out": sorted({name for name, path in named if not path}),
         "act": {f"{kind}, x{scale}": act for (kind, scale), act in acts.items()},
         "figures": {},
