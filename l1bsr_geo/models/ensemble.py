@@ -80,7 +80,6 @@ class Spread(ABC):
     restorer: Restorer
     calibration: Calibration
 
-    @abstractmethod
     def __call__(
         self,
         views: Tensor,
@@ -99,6 +98,24 @@ class Spread(ABC):
 
         Returns:
             (B, C, scale * H, scale * W) [DN / gain].
+        """
+        return self._deviation(*self._members(views, flow, statistics, exposures))
+
+    @abstractmethod
+    def _members(
+        self,
+        views: Tensor,
+        flow: Tensor | None,
+        statistics: Mapping[str, Tensor] | None,
+        exposures: Tensor | None,
+    ) -> tuple[Iterator[Tensor], float]:
+        """Results of the other, each restored when it is asked for, and what ``_deviation`` wants.
+
+        Args:
+            views: as called with, and so are the others.
+            flow: of views.
+            statistics: of the scene.
+            exposures: of frames.
         """
 
     def _deviation(self, members: Iterator[Tensor], factor: float) -> Tensor:
@@ -137,15 +154,13 @@ class TurnedSpread(Spread):
         spec = self.restorer.spec
         return range(WAYS if spec.flow or spec.bands is None else WAYS // 2)
 
-    def __call__(
+    def _members(
         self,
         views: Tensor,
-        flow: Tensor | None = None,
-        statistics: Mapping[str, Tensor] | None = None,
-        *,
-        exposures: Tensor | None = None,
-    ) -> Tensor:
-        """Standard deviation over the ways to turn the views; see Spread."""
+        flow: Tensor | None,
+        statistics: Mapping[str, Tensor] | None,
+        exposures: Tensor | None,
+    ) -> tuple[Iterator[Tensor], float]:
         height, width = (self.restorer.spec.scale * n for n in views.shape[-2:])
         views, flow = self._grow(views), None if flow is None else self._grow(flow)
 
@@ -156,7 +171,7 @@ class TurnedSpread(Spread):
                 fine = self.restorer(turn(views, way), motion, **more)
                 yield turn_back(self._symmetric(fine), way)[..., :height, :width]
 
-        return self._deviation(members(), 1 / (len(self.ways) - 1))
+        return members(), 1 / (len(self.ways) - 1)
 
     def scene_statistics(self, views: Tensor) -> dict[str, Tensor]:
         """Those of every way; see SceneRestorer."""
@@ -187,22 +202,20 @@ class TurnedSpread(Spread):
 class LeftOutSpread(Spread):
     """Over a burst without one group of its frames; the first, the reference, is always there."""
 
-    def __call__(
+    def _members(
         self,
         views: Tensor,
-        flow: Tensor | None = None,
-        statistics: Mapping[str, Tensor] | None = None,
-        *,
-        exposures: Tensor | None = None,
-    ) -> Tensor:
-        """Standard deviation by leaving out frames; see Spread."""
+        flow: Tensor | None,
+        statistics: Mapping[str, Tensor] | None,
+        exposures: Tensor | None,
+    ) -> tuple[Iterator[Tensor], float]:
         frames = views.shape[1]
         groups = group_frames(frames)
         kept = [[t for t in range(frames) if t not in group] for group in groups]
         restore = self._sharing_frames(views, flow, exposures) or self._by_themselves(
             views, flow, statistics, exposures
         )
-        return self._deviation(map(restore, kept), jackknife_factor(frames, groups))
+        return map(restore, kept), jackknife_factor(frames, groups)
 
     def _by_themselves(
         self,
