@@ -11,7 +11,7 @@ for all); f2f, mf2f: the same networks that learn from the noisy video, online o
 with a teacher. They too are told 25, whatever the noise; online they learn from whole frames,
 offline from crops. supervised: on white noise the same
 FastDVDnet told the right level; else weights that were trained further with truth at exactly that
-noise (``--supervised poisson8=FILE``):
+noise (``--supervised poisson8=FILE``, ``box=FILE`` of fastdvdnet-box.yaml):
 
     l1bsr-geo train noise2noise tests/benchmarks/recipes/fastdvdnet-poisson8.yaml \\
         --data FOLDER_OF_PHOTOGRAPHS --start FASTDVDNET --out runs/fastdvdnet-poisson8
